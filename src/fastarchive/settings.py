@@ -1,0 +1,420 @@
+"""Every setting of the archive: one typed model, read from a TOML file, the environment and options.
+
+Precedence rises in that order: an option beats ``FASTARCHIVE_…``, which beats the file, which beats the default.
+:func:`load` merges the three and remembers where each value came from, so that a wrong one is reported with its name,
+its value, its origin and what is allowed. ``docs/settings.md`` is :func:`reference` written to a file; a test keeps it
+current.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic.fields import FieldInfo
+
+ENVIRONMENT_PREFIX = "FASTARCHIVE_"
+AE_TITLE_LENGTH = 16
+
+_UNITS = ("KiB", "MiB", "GiB", "TiB")
+
+
+class SettingsError(Exception):
+    """One or more settings are wrong. ``str()`` of it is the message for the person who starts the archive.
+
+    problems: one line each: name, value, origin, and what is allowed.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class Peer(NamedTuple):
+    """Where a C-MOVE destination listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_ae_title(value: object) -> str:
+    """An AE title as PS3.5 6.2 has it: 1 to 16 characters of the default repertoire, spaces around it without meaning,
+    neither backslash nor control characters. Raises ValueError."""
+    if not isinstance(value, str):
+        raise ValueError("not a text")
+    title = value.strip(" ")
+    if not title:
+        raise ValueError("empty")
+    if len(title) > AE_TITLE_LENGTH:
+        raise ValueError(f"{len(title)} characters long")
+    if not all(" " <= character <= "~" and character != "\\" for character in title):
+        raise ValueError("holds a backslash, a control character or one outside ASCII")
+    return title
+
+
+def parse_peer(value: object) -> Peer:
+    """``HOST:PORT`` (an IPv6 address in brackets). Raises ValueError."""
+    if isinstance(value, Peer):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("not of the form HOST:PORT")
+    host, colon, port = value.strip().rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if not colon or not host or not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+        raise ValueError("not of the form HOST:PORT with a port from 1 to 65535")
+    return Peer(host, int(port))
+
+
+def _parse_peers(value: object) -> object:
+    """A table (TOML), a list of AET=HOST:PORT (options) or such a list joined by commas (environment)."""
+    if isinstance(value, str):
+        value = [part for part in value.split(",") if part.strip()]
+    if isinstance(value, Mapping):
+        pairs: list[tuple[object, ...]] = list(value.items())
+    elif isinstance(value, list | tuple):
+        pairs = []
+        for part in map(str, value):
+            if "=" not in part:
+                raise ValueError(f"{part!r} is not of the form AET=HOST:PORT")
+            pairs.append(tuple(part.split("=", 1)))
+    else:
+        raise ValueError("not a table of AE titles")
+    peers: dict[str, Peer] = {}
+    for title, address in pairs:
+        try:
+            peers[parse_ae_title(title)] = parse_peer(address)
+        except ValueError as error:
+            raise ValueError(f"{title}={address} is {error}") from None
+    return peers
+
+
+def _parse_ae_titles(value: object) -> object:
+    if isinstance(value, str):
+        value = [part for part in value.split(",") if part.strip()]
+    if not isinstance(value, list | tuple):
+        raise ValueError("not a list of AE titles")
+    return tuple(parse_ae_title(title) for title in value)
+
+
+def _default_workers() -> int:
+    """One process for each CPU this process may use, four at most: beyond that the disk is what is waited for."""
+    return max(1, min(4, len(os.sched_getaffinity(0))))
+
+
+AETitle = Annotated[str, BeforeValidator(parse_ae_title)]
+AETitles = Annotated[tuple[str, ...], BeforeValidator(_parse_ae_titles)]
+Peers = Annotated[
+    dict[str, Peer],
+    BeforeValidator(_parse_peers),
+    PlainSerializer(lambda peers: {title: str(peer) for title, peer in peers.items()}),
+]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+def _field(description: str, allowed: str, **options: Any) -> Any:
+    """A field with its reference text: what it does, and what is allowed, in words."""
+    return Field(description=description, json_schema_extra={"allowed": allowed}, **options)
+
+
+_SECONDS = "seconds, above 0, at most 86400"
+_PORT = "0 (any free port) to 65535"
+
+
+class Settings(BaseModel):
+    """The settings of one archive; immutable once loaded."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    data: Path = _field(
+        "Folder that holds everything: packs, index and run files. Made if it is missing.",
+        "a folder this user can write to",
+        default=Path("fastarchive-data"),
+    )
+    ae_title: AETitle = _field(
+        "AE title of the archive: what it calls itself, and the Retrieve AE Title in its answers.",
+        "1 to 16 ASCII characters, no backslash",
+        default="FASTARCHIVE",
+    )
+    host: str = _field(
+        "Address to listen on, for DICOM and HTTP. The default keeps the archive to this machine.",
+        "an IPv4 or IPv6 address or a host name; 0.0.0.0 or :: for all interfaces",
+        default="127.0.0.1",
+        min_length=1,
+    )
+    dicom_port: Port = _field(
+        "TCP port for DICOM. The one in use is written to DATA/run/dicom-port.", _PORT, default=11112
+    )
+    http_port: Port = _field(
+        "TCP port for health, metrics and status. The one in use is written to DATA/run/http-port.",
+        _PORT,
+        default=8080,
+    )
+    workers: int = _field(
+        "Worker processes, each with an event loop and threads of its own. Default: one for each CPU, at most four.",
+        "1 to 64",
+        default_factory=_default_workers,
+        ge=1,
+        le=64,
+    )
+    peers: Peers = _field(
+        "C-MOVE destinations: AE title and address. The option is repeated; in the environment commas join them.",
+        "AET=HOST:PORT each, port from 1 to 65535",
+        default_factory=dict,
+    )
+    check_called_ae_title: bool = _field(
+        "Reject associations that call another AE title than ours (PS3.8 9.3.4: 1/1/7).",
+        "true or false",
+        default=False,
+    )
+    allowed_calling_ae_titles: AETitles = _field(
+        "AE titles that may open an association; others are rejected (PS3.8 9.3.4: 1/1/3). Empty: any.",
+        "a list of AE titles",
+        default=(),
+    )
+    accept_unknown_sop_classes: bool = _field(
+        "Store instances of private SOP classes and of those younger than this version, too.",
+        "true or false",
+        default=True,
+    )
+    maximum_pdu: int = _field(
+        "Largest P-DATA-TF PDU a peer may send, in bytes; told to it when the association is negotiated.",
+        "4096 to 16777216",
+        default=131_072,
+        ge=4_096,
+        le=16_777_216,
+    )
+    maximum_associations: int = _field(
+        "Associations open at once in each worker; further ones are rejected as a local limit (PS3.8 9.3.4: 2/3/2).",
+        "1 to 10000",
+        default=200,
+        ge=1,
+        le=10_000,
+    )
+    artim_seconds: Seconds = _field(
+        "ARTIM timer (PS3.8 9.1.5): how long a new connection may stay silent, and a closing one open.",
+        _SECONDS,
+        default=30.0,
+    )
+    acse_seconds: Seconds = _field(
+        "How long a peer may take to answer an association or release request.", _SECONDS, default=30.0
+    )
+    dimse_seconds: Seconds = _field(
+        "How long a peer may pause in the middle of a message or owe a response.", _SECONDS, default=60.0
+    )
+    idle_seconds: Seconds = _field("How long an association may stay open with nothing to do.", _SECONDS, default=600.0)
+    drain_seconds: Seconds = _field(
+        "How long running associations may go on after SIGTERM before they are aborted.", _SECONDS, default=30.0
+    )
+    reserve: ByteSize = _field(
+        "Free disk space that is never used: below it C-STORE is answered A700 and /readyz says so.",
+        "bytes, or a number with KiB, MiB, GiB or TiB",
+        default=ByteSize(256 * 2**20),
+        ge=0,
+    )
+    seal: ByteSize = _field(
+        "Size at which a pack is sealed and the next one begun.",
+        "1MiB to 64GiB",
+        default=ByteSize(256 * 2**20),
+        ge=2**20,
+        le=64 * 2**30,
+    )
+    maximum_matches: int = _field(
+        "Answers to one C-FIND; beyond them it ends with A700 (out of resources). 0: as many as there are.",
+        "0 or more",
+        default=0,
+        ge=0,
+    )
+    maximum_identifier: ByteSize = _field(
+        "Largest identifier of a C-FIND, C-MOVE or C-GET request.",
+        "1KiB to 64MiB",
+        default=ByteSize(2**20),
+        ge=2**10,
+        le=64 * 2**20,
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _field(
+        "What is logged: this and what is graver.", "debug, info, warning or error", default="info"
+    )
+    log_format: Literal["text", "json"] = _field(
+        "Log lines as key=value text or as one JSON object each.", "text or json", default="text"
+    )
+
+
+def fields() -> Mapping[str, FieldInfo]:
+    """The settings by name, in the order of the reference."""
+    return Settings.model_fields
+
+
+def allowed(name: str) -> str:
+    """What a setting may be, in words."""
+    extra = fields()[name].json_schema_extra
+    return str(extra["allowed"]) if isinstance(extra, dict) else ""
+
+
+def environment_name(name: str) -> str:
+    """The environment variable of a setting."""
+    return ENVIRONMENT_PREFIX + name.upper()
+
+
+def load(
+    options: Mapping[str, object] | None = None,
+    *,
+    config: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Merge file, environment and options (None: not given) and validate. Raises SettingsError.
+
+    config: the TOML file; without it ``FASTARCHIVE_CONFIG`` names one, if set.
+    """
+    environ = os.environ if environ is None else environ
+    if config is None and environ.get(environment_name("config")):
+        config = Path(environ[environment_name("config")])
+    values: dict[str, object] = {}
+    origins: dict[str, str] = {}
+    problems: list[str] = []
+    known = list(fields())
+
+    if config is not None:
+        for key, value in _read_toml(config).items():
+            if key not in fields():
+                problems.append(f"{key} (in {config}) is no setting{_suggestion(key, known)}")
+                continue
+            values[key], origins[key] = value, f"in {config}"
+    for variable in sorted(environ):
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable == environment_name("config"):
+            continue
+        key = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if key not in fields():
+            near = _suggestion(variable, [environment_name(name) for name in known])
+            problems.append(f"{variable} (in the environment) is no setting{near}")
+            continue
+        values[key], origins[key] = environ[variable], f"from {variable}"
+    for key, given in (options or {}).items():
+        if given is not None:
+            values[key], origins[key] = given, f"from --{key.replace('_', '-')}"
+
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        problems += [
+            _explain(str(detail["loc"][0]), values, origins, detail["type"], detail["msg"]) for detail in error.errors()
+        ]
+        raise SettingsError(problems) from None
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def _read_toml(path: Path) -> dict[str, object]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise SettingsError([f"the configuration file {path} can't be read: {error.strerror}"]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError([f"the configuration file {path} is not TOML: {error}"]) from None
+
+
+def _suggestion(key: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _explain(name: str, values: Mapping[str, object], origins: Mapping[str, str], kind: str, message: str) -> str:
+    value = values.get(name, "")
+    shown = json.dumps(value, default=str, ensure_ascii=False)
+    reason = f" ({message.removeprefix('Value error, ')})" if kind == "value_error" else ""
+    return f"{name} = {shown} {origins.get(name, '')} is wrong{reason}; allowed: {allowed(name)}"
+
+
+def to_json(settings: Settings) -> str:
+    """For handing the settings to another process; :func:`from_json` reads it."""
+    return settings.model_dump_json()
+
+
+def from_json(text: str) -> Settings:
+    """The settings a parent process wrote with :func:`to_json`."""
+    return Settings.model_validate_json(text)
+
+
+def size_text(count: int) -> str:
+    """Bytes with a binary unit when they come out even: 268435456 → ``256MiB``."""
+    text = str(int(count))
+    for power, unit in enumerate(_UNITS, start=1):
+        if count and count % 2 ** (10 * power) == 0:
+            text = f"{count >> (10 * power)}{unit}"
+    return text
+
+
+def default_text(name: str) -> str:
+    """The default as the reference shows it."""
+    field = fields()[name]
+    if name == "workers":
+        return "one for each CPU, at most 4"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if field.annotation is ByteSize:
+        return size_text(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict | tuple):
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def reference() -> str:
+    """The reference page of all settings, Markdown."""
+    lines = [
+        "# Settings",
+        "",
+        "Made from the settings model by `./run settings --markdown > docs/settings.md`; don't edit it by hand.",
+        "",
+        "A setting is read from a TOML file (`--config FILE` or `FASTARCHIVE_CONFIG`), from the environment and from",
+        "options of `fastarchive serve`; what comes later in this list wins. A wrong value or an unknown name stops",
+        "the start with a message that says where it came from and what is allowed.",
+        "",
+        "```toml",
+        "# fastarchive.toml",
+        'data = "/var/lib/fastarchive"',
+        'ae_title = "ARCHIVE"',
+        'host = "0.0.0.0"',
+        'reserve = "10GiB"',
+        "",
+        "[peers]",
+        'WORKSTATION = "10.1.2.3:11112"',
+        "```",
+        "",
+    ]
+    for name, field in fields().items():
+        option = "--peer" if name == "peers" else "--" + name.replace("_", "-")
+        lines += [
+            f"## `{name}`",
+            "",
+            field.description or "",
+            "",
+            f"- Default: {default_text(name)}",
+            f"- Allowed: {allowed(name)}",
+            f"- Environment: `{environment_name(name)}`; option: `{option}`",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def log_levels() -> tuple[str, ...]:
+    """The log levels there are."""
+    return get_args(Settings.model_fields["log_level"].annotation)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())
