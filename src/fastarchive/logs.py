@@ -1,0 +1,127 @@
+"""Structured logs: one line an event, key=value text or JSON, on stderr.
+
+The message names the event and is a constant; what varies goes into ``extra``::
+
+    logger.info("association opened", extra={"calling": association.calling_ae, "contexts": 3})
+
+    2026-03-01T12:00:00.123Z info worker[4711] upperlayer.association "association opened" calling=CT1 contexts=3
+
+No patient data and no UIDs of patients' objects belong in a log. Whatever a peer can choose (AE titles, addresses) is
+written escaped and cut, so that no peer can forge a line or fill a disk with one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+from typing import IO, Final
+
+MAXIMUM_VALUE: Final = 200
+_ROOT: Final = "fastarchive"
+# What every LogRecord has; anything else on a record came in through ``extra``.
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+
+
+def clean(value: object) -> str:
+    """A value as one short line of printable characters, whoever chose it."""
+    text = str(value)
+    if len(text) > MAXIMUM_VALUE:
+        text = text[:MAXIMUM_VALUE] + "…"
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, object]:
+    """What was given as ``extra``; numbers and booleans stay what they are, the rest is cleaned text."""
+    return {
+        name: value if isinstance(value, bool | int | float) or value is None else clean(value)
+        for name, value in vars(record).items()
+        if name not in _STANDARD
+    }
+
+
+def _time_text(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class TextFormatter(logging.Formatter):
+    """``TIME level role[pid] room "event" key=value …``, and the traceback of an error below it."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self._who = f"{role}[{os.getpid()}]"
+
+    def format(self, record: logging.LogRecord) -> str:
+        parts = [
+            _time_text(record),
+            record.levelname.lower(),
+            self._who,
+            record.name.removeprefix(_ROOT + "."),
+            _quoted(clean(record.getMessage())),
+        ]
+        parts += [f"{name}={_quoted(_scalar(value))}" for name, value in fields_of(record).items()]
+        line = " ".join(parts)
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, role, pid, logger, event, the fields, and ``error`` with a traceback."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self._role = role
+        self._pid = os.getpid()
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": _time_text(record),
+            "level": record.levelname.lower(),
+            "role": self._role,
+            "pid": self._pid,
+            "logger": record.name,
+            "event": clean(record.getMessage()),
+        }
+        for name, value in fields_of(record).items():
+            line.setdefault(name, value)
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, allow_nan=False, default=clean)
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)
+
+
+def _quoted(text: str) -> str:
+    if text and all(character not in ' "=\\' for character in text):
+        return text
+    return json.dumps(text, ensure_ascii=False)
+
+
+def configure(
+    *, level: str = "info", style: str = "text", role: str = "fastarchive", stream: IO[str] | None = None
+) -> None:
+    """Send the logs of this process to ``stream`` (stderr). Called once a process, again to change it.
+
+    level: debug, info, warning or error; style: text or json; role: what this process is, e.g. "worker".
+    Other libraries are heard from warning up.
+    """
+    handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
+    handler.setFormatter(JsonFormatter(role) if style == "json" else TextFormatter(role))
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    logging.getLogger(_ROOT).setLevel(level.upper())
+    # A peer that goes away in mid-write is an event of its association, not a traceback of asyncio's.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL if level != "debug" else logging.DEBUG)
+    logging.raiseExceptions = False

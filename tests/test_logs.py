@@ -1,0 +1,77 @@
+"""Logs: one line an event, whoever chose the values."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastarchive import logs
+
+
+@pytest.fixture(autouse=True)
+def _restore() -> Iterator[None]:
+    root, ours, loop = logging.getLogger(), logging.getLogger("fastarchive"), logging.getLogger("asyncio")
+    handlers, levels, raising = list(root.handlers), (root.level, ours.level, loop.level), logging.raiseExceptions
+    yield
+    root.handlers[:] = handlers
+    for logger, level in zip((root, ours, loop), levels, strict=True):
+        logger.setLevel(level)
+    logging.raiseExceptions = raising
+
+
+def written(style: str, event: str, threshold: str = "info", **fields: object) -> str:
+    stream = io.StringIO()
+    logs.configure(level=threshold, style=style, role="worker", stream=stream)
+    logging.getLogger("fastarchive.services.storage").info(event, extra=fields)
+    return stream.getvalue()
+
+
+def test_text_line_holds_event_and_fields() -> None:
+    line = written("text", "stored", calling="CT 1", bytes=42, seconds=0.1234567891, fine=True, none=None)
+    assert " info worker[" in line
+    assert line.endswith(' services.storage stored calling="CT 1" bytes=42 seconds=0.123457 fine=True none=None\n')
+
+
+def test_json_line_holds_event_and_fields() -> None:
+    line = json.loads(written("json", "instance stored", calling="CT1", bytes=42))
+    assert line["event"] == "instance stored"
+    assert (line["calling"], line["bytes"], line["role"], line["level"]) == ("CT1", 42, "worker", "info")
+    assert line["time"].endswith("Z")
+
+
+def test_field_never_replaces_what_the_line_says_itself() -> None:
+    assert json.loads(written("json", "stored", role="forged", level="forged", pid=1))["role"] == "worker"
+
+
+def test_level_is_respected() -> None:
+    assert written("text", "stored", threshold="warning") == ""
+
+
+def test_error_has_its_traceback() -> None:
+    for style in ("text", "json"):
+        stream = io.StringIO()
+        logs.configure(style=style, stream=stream)
+        try:
+            raise ValueError("broken")
+        except ValueError:
+            logging.getLogger("fastarchive.x").exception("failed")
+        assert "ValueError: broken" in stream.getvalue()
+
+
+@given(st.text())
+def test_no_value_can_forge_a_line(value: str) -> None:
+    for style in ("text", "json"):
+        line = written(style, "association opened", calling=value)
+        assert line.count("\n") == 1
+        assert line.endswith("\n")
+        assert line[:-1].isprintable()
+
+
+def test_long_values_are_cut() -> None:
+    assert len(written("text", "opened", calling="A" * 10_000)) < logs.MAXIMUM_VALUE + 200
