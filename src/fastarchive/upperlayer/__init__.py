@@ -1,0 +1,50 @@
+"""The DICOM Upper Layer Protocol (PS3.8) and DIMSE messages (PS3.7).
+
+`pdu`, `user_information`, `negotiation`, `machine` and `commands` do no input or output: bytes in, events out, and
+intent in, bytes out. `transport`, `association`, `acceptor` and `requestor` are the thin side that owns sockets.
+"""
+
+from fastarchive.upperlayer.acceptor import Drain, serve
+from fastarchive.upperlayer.association import (
+    Association,
+    AssociationAborted,
+    AssociationError,
+    AssociationRejected,
+    AssociationTimeout,
+    DataSetTooLarge,
+    Message,
+)
+from fastarchive.upperlayer.commands import Command, CommandError, CommandField, decode_command, encode_command
+from fastarchive.upperlayer.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
+from fastarchive.upperlayer.negotiation import AcceptorPolicy, PresentationContext, ProposedContext
+from fastarchive.upperlayer.options import Limits, Observer, Timeouts
+from fastarchive.upperlayer.requestor import connect
+from fastarchive.upperlayer.user_information import UserIdentity
+
+__all__ = [
+    "AcceptorPolicy",
+    "Association",
+    "AssociationAborted",
+    "AssociationError",
+    "AssociationRejected",
+    "AssociationTimeout",
+    "Command",
+    "CommandError",
+    "CommandField",
+    "DataSetTooLarge",
+    "Drain",
+    "Limits",
+    "LocalProtocolError",
+    "Message",
+    "Observer",
+    "PresentationContext",
+    "ProposedContext",
+    "ProtocolError",
+    "RemoteProtocolError",
+    "Timeouts",
+    "UserIdentity",
+    "connect",
+    "decode_command",
+    "encode_command",
+    "serve",
+]
