@@ -1,0 +1,1 @@
+"""What the DICOM Standard says about data: pure functions without sockets, clocks, threads or changing globals."""
