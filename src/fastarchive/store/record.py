@@ -1,0 +1,247 @@
+"""The metadata of one record: what a pack says about an instance before the instance's own bytes follow.
+
+A record is a zstd *skippable* frame with this metadata, then one frame for each block of content. Layout and reasons:
+``docs/format.md``, "Record". Everything here is pure: bytes in, values out.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import accumulate
+from typing import NamedTuple
+
+RECORD_FRAME = 0x184D2A51
+"""Magic number of the skippable frame that carries a record's metadata."""
+RECORD_MAGIC = b"FREC"
+RECORD_VERSION = 1
+DIGEST_BLAKE3 = 1
+"""Digest algorithm: BLAKE3, 256 bits."""
+NO_DIGEST = bytes(32)
+
+# frame magic, frame content size, magic, crc, version, kind, flags, blocks, record size, received, length, digest,
+# digest algorithm, lengths of the seven strings, length of the attributes
+_FIXED = struct.Struct("<II4sIHBBIQqQ32sB7BI")
+_EXTENT = struct.Struct("<II4sIHBBIQ")
+_BLOCK = struct.Struct("<IIBBBB8s")
+_CRC_OFFSET = 12
+_AFTER_CRC = 16
+FIXED_SIZE = _FIXED.size
+"""Bytes needed from the start of a record before :func:`measure` can speak (92)."""
+
+
+class TornRecord(ValueError):
+    """The bytes are not a whole, undamaged record: torn by a crash, zeroes never written, or damaged since."""
+
+
+class RecordKind(IntEnum):
+    """What a record says."""
+
+    INSTANCE = 1
+    """An instance was received; its data set follows in blocks."""
+    DELETION = 2
+    """What the record names (a study, a series or an instance) was deleted; no blocks."""
+
+
+class Codec(IntEnum):
+    """How a block's bytes are stored."""
+
+    RAW = 0
+    """As they are, inside a skippable frame."""
+    ZSTD = 1
+    """One zstd frame."""
+
+
+class Block(NamedTuple):
+    """One block of content. ``filter``, ``width`` and ``distance`` are those of :mod:`fastarchive.store.filters`."""
+
+    stored: int
+    """Bytes in the pack, frame header included."""
+    raw: int
+    """Bytes of the data set the block stands for."""
+    codec: int
+    filter: int
+    width: int
+    distance: int
+    checksum: bytes
+    """First 8 bytes of the BLAKE3 of the stored bytes."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Location:
+    """Where a record lies: the pack's id, and in bytes the record's offset and its whole size."""
+
+    pack: int
+    offset: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """Offset of the first byte after the record."""
+        return self.offset + self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The metadata of one record.
+
+    A :attr:`RecordKind.DELETION` names what it deletes by ``study``, ``series`` and ``sop_instance``, the lower ones
+    empty when the whole study or series is meant; ``digest`` is zero and ``length`` 0.
+    """
+
+    kind: RecordKind
+    received: int
+    """Nanoseconds since the epoch, UTC."""
+    digest: bytes
+    """BLAKE3 (32 bytes) of the data set as received, without file meta information."""
+    length: int
+    """Bytes of the data set as received."""
+    sop_class: str
+    sop_instance: str
+    study: str
+    series: str
+    transfer_syntax: str
+    calling_ae: str
+    called_ae: str
+    attributes: bytes
+    """The stored attributes as an Explicit VR Little Endian data set, value bytes untouched."""
+    blocks: tuple[Block, ...]
+    """Block 0 is the data set up to the value of its bulk element (all of it when there is none)."""
+
+    def order(self, location: Location) -> tuple[int, int, int]:
+        """The one order in which records of the same instance are settled: the earliest wins, everywhere alike."""
+        return (self.received, location.pack, location.offset)
+
+
+class Extent(NamedTuple):
+    """How far a record reaches, in bytes from its start."""
+
+    metadata: int
+    """Bytes of the metadata frame; block frames follow."""
+    total: int
+    """Bytes of the whole record."""
+
+
+def deletion(received: int, study: str, series: str = "", sop_instance: str = "", *, calling_ae: str = "") -> Record:
+    """A deletion record naming a study, a series of it, or an instance of that."""
+    return Record(
+        RecordKind.DELETION, received, NO_DIGEST, 0, "", sop_instance, study, series, "", calling_ae, "", b"", ()
+    )
+
+
+def encode_record(record: Record) -> bytes:
+    """The metadata frame of `record`; the stored blocks must follow it in the pack, in order.
+
+    Raises ValueError when a string is longer than 255 bytes or the digest isn't 32 bytes.
+    """
+    strings = [
+        text.encode("utf-8")
+        for text in (
+            record.sop_class,
+            record.sop_instance,
+            record.study,
+            record.series,
+            record.transfer_syntax,
+            record.calling_ae,
+            record.called_ae,
+        )
+    ]
+    lengths = [len(text) for text in strings]
+    if max(lengths) > 255:
+        raise ValueError("a UID or AE title of a record is longer than 255 bytes")
+    if len(record.digest) != 32:
+        raise ValueError(f"a digest has 32 bytes, not {len(record.digest)}")
+    blocks = record.blocks
+    size = FIXED_SIZE + sum(lengths) + len(record.attributes) + _BLOCK.size * len(blocks)
+    fixed = bytearray(
+        _FIXED.pack(
+            RECORD_FRAME,
+            size - 8,
+            RECORD_MAGIC,
+            0,
+            RECORD_VERSION,
+            record.kind,
+            0,
+            len(blocks),
+            size + sum(block.stored for block in blocks),
+            record.received,
+            record.length,
+            record.digest,
+            DIGEST_BLAKE3,
+            *lengths,
+            len(record.attributes),
+        )
+    )
+    rest = b"".join((*strings, record.attributes, *[_BLOCK.pack(*block) for block in blocks]))
+    crc = zlib.crc32(rest, zlib.crc32(memoryview(fixed)[_AFTER_CRC:], zlib.crc32(memoryview(fixed)[:_CRC_OFFSET])))
+    fixed[_CRC_OFFSET:_AFTER_CRC] = crc.to_bytes(4, "little")
+    return bytes(fixed) + rest
+
+
+def measure(data: bytes | bytearray | memoryview) -> Extent:
+    """How far the record starting at ``data[0]`` reaches, from its first :data:`FIXED_SIZE` bytes; nothing is verified.
+
+    Raises TornRecord when no record of a known version starts here.
+    """
+    if len(data) < FIXED_SIZE:
+        raise TornRecord("record shorter than its fixed part")
+    frame, content, magic, _, version, _, _, blocks, total = _EXTENT.unpack_from(data)
+    if frame != RECORD_FRAME or magic != RECORD_MAGIC:
+        raise TornRecord("no record starts here")
+    if version != RECORD_VERSION:
+        raise TornRecord(f"record version {version} is not known")
+    metadata = content + 8
+    if metadata < FIXED_SIZE + blocks * _BLOCK.size or total < metadata:
+        raise TornRecord("record lengths contradict each other")
+    return Extent(metadata, total)
+
+
+def decode_record(data: bytes | bytearray | memoryview) -> Record:
+    """The record whose metadata frame starts at ``data[0]``; bytes after the frame are ignored.
+
+    Raises TornRecord when the frame is incomplete, its checksum is wrong or its version is unknown.
+    """
+    view = memoryview(data)
+    metadata, total = measure(view)
+    if len(view) < metadata:
+        raise TornRecord("record metadata ends early")
+    fields = _FIXED.unpack_from(view)
+    if zlib.crc32(view[_AFTER_CRC:metadata], zlib.crc32(view[:_CRC_OFFSET])) != fields[3]:
+        raise TornRecord("record metadata checksum is wrong")
+    count, received, length, digest = fields[7], fields[9], fields[10], fields[11]
+    lengths = fields[13:20]
+    attributes = FIXED_SIZE + sum(lengths)
+    blocks = attributes + fields[20]
+    if blocks + count * _BLOCK.size != metadata:
+        raise TornRecord("record lengths contradict each other")
+    try:
+        kind = RecordKind(fields[5])
+    except ValueError:
+        raise TornRecord(f"record kind {fields[5]} is not known") from None
+    strings = bytes(view[FIXED_SIZE:attributes])
+    ends = list(accumulate(lengths))
+    try:
+        texts = [strings[end - size : end].decode("utf-8") for end, size in zip(ends, lengths, strict=True)]
+    except UnicodeDecodeError:
+        raise TornRecord("a string of the record is not UTF-8") from None
+    table = tuple(map(Block._make, _BLOCK.iter_unpack(view[blocks:metadata])))
+    if metadata + sum(block.stored for block in table) != total:
+        raise TornRecord("record lengths contradict each other")
+    sop_class, sop_instance, study, series, transfer_syntax, calling_ae, called_ae = texts
+    return Record(
+        kind,
+        received,
+        digest,
+        length,
+        sop_class,
+        sop_instance,
+        study,
+        series,
+        transfer_syntax,
+        calling_ae,
+        called_ae,
+        bytes(view[attributes:blocks]),
+        table,
+    )
