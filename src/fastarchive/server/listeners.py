@@ -1,0 +1,43 @@
+"""The listening sockets: bound once by the supervisor and shared by all workers.
+
+Workers accept from one queue. Unlike SO_REUSEPORT, which deals connections out by a hash, a worker that is busy takes
+fewer, and a connection that waits in the queue while a worker dies is taken by another.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+BACKLOG = 1024
+
+
+class ListenError(Exception):
+    """A port can't be listened on; the message names the setting."""
+
+
+def listen(host: str, port: int, setting: str) -> socket.socket:
+    """A non-blocking TCP socket that listens on host and port; port 0 picks a free one. Raises ListenError."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (socket.gaierror, UnicodeError) as error:
+        raise ListenError(f'host = "{host}" can\'t be resolved: {error}') from None
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise ListenError(f"{setting} = {port}: can't listen on {host}:{port}: {reason}") from None
+    return listener
+
+
+def port_of(listener: socket.socket) -> int:
+    """The port a listening socket is bound to."""
+    port: int = listener.getsockname()[1]
+    return port

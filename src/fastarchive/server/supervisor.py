@@ -1,0 +1,198 @@
+"""The supervisor: binds the ports, keeps the processes running, ends them in order.
+
+A start: lock the folder, bind the ports, recover the packs of an earlier life, start the index writer, then the workers;
+once all say they are ready, the ports are written to DATA/run and the ready line is printed.
+
+An end (SIGTERM or SIGINT): the workers accept no more and finish what runs, within ``drain_seconds``; then the index
+writer takes in what is left and ends; exit code 0. A second signal ends everything at once, exit code 1. That loses
+nothing that was acknowledged, it only leaves recovery to the next start.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from fastarchive import logs
+from fastarchive.server.child import Child, StartFailed
+from fastarchive.server.control import Orders
+from fastarchive.server.listeners import listen, port_of
+from fastarchive.server.notify import notify
+from fastarchive.server.run_directory import RunDirectory
+from fastarchive.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+DRAINED = 0
+FORCED = 1
+WORKER_GRACE = 10.0
+"""Seconds a worker gets beyond ``drain_seconds``, to abort what is left and to close its pack."""
+INDEXER_GRACE = 60.0
+"""Seconds the index writer gets for its last commit."""
+
+
+def run(settings: Settings) -> int:
+    """Run an archive until it is told to end; the exit code. Raises AlreadyRunning, ListenError, StartFailed, OSError."""
+    logs.configure(level=settings.log_level, style=settings.log_format, role="supervisor")
+    directory = RunDirectory(settings.data)
+    with ExitStack() as stack:
+        stack.enter_context(directory.locked())
+        dicom = stack.enter_context(listen(settings.host, settings.dicom_port, "dicom_port"))
+        http = stack.enter_context(listen(settings.host, settings.http_port, "http_port"))
+        try:
+            return anyio.run(Supervisor(settings, directory, dicom, http).run)
+        except BaseExceptionGroup as group:
+            # What a task group wraps: the first failure of a start is the one to tell.
+            failed, rest = group.split(StartFailed)
+            if failed is not None and rest is None:
+                raise StartFailed(str(_first(failed))) from None
+            raise
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+class Supervisor:
+    """One run of the archive on bound sockets."""
+
+    def __init__(
+        self, settings: Settings, directory: RunDirectory, dicom: socket.socket, http: socket.socket
+    ) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._dicom = dicom
+        self._http = http
+        # Before prometheus_client is imported, here or in a child: it looks at this once.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory.metrics.resolve())
+        from fastarchive.metrics import Metrics
+
+        self._metrics = Metrics()
+        self._recovering = anyio.Lock()
+        self._serving = anyio.CancelScope()
+        self._forced = False
+        self._started: list[Child] = []
+        environment = dict(os.environ)
+        self._indexer = self._child("indexer", "indexer", environment)
+        self._workers = [
+            self._child("worker", f"worker-{number}", environment) for number in range(1, settings.workers + 1)
+        ]
+
+    def _child(self, role: str, name: str, environment: Mapping[str, str]) -> Child:
+        sockets = (self._dicom, self._http) if role == "worker" else ()
+        descriptors = tuple(end.fileno() for end in sockets)
+        dicom, http = descriptors or (-1, -1)
+        return Child(
+            role=role,
+            module=f"fastarchive.server.{role}",
+            orders=Orders(name=name, settings=self._settings, dicom_descriptor=dicom, http_descriptor=http),
+            environment=environment,
+            descriptors=descriptors,
+            changed=self._record,
+            ended=self._child_ended,
+        )
+
+    def _children(self) -> list[Child]:
+        return [self._indexer, *self._workers]
+
+    def _record(self) -> None:
+        self._directory.write_processes([child.describe() for child in self._children()])
+
+    async def run(self) -> int:
+        """Start, serve until a signal, drain; the exit code."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._listen_for_signals)
+            with self._serving:
+                await self._recover()
+                # The index writer first: it makes the index a worker opens.
+                await self._start(group, [self._indexer])
+                await self._start(group, self._workers)
+                self._announce()
+                await anyio.sleep_forever()
+            await self._drain()
+            group.cancel_scope.cancel()
+        return FORCED if self._forced else DRAINED
+
+    async def _start(self, group: TaskGroup, children: Sequence[Child]) -> None:
+        """Start the processes and wait until all of them are ready."""
+        for child in children:
+            self._started.append(child)
+            group.start_soon(child.keep)
+        for child in children:
+            await child.ready.wait()
+
+    async def _listen_for_signals(self) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                if not self._serving.cancel_called:
+                    logger.info("draining", extra={"signal": signal.Signals(number).name})
+                    notify("STOPPING=1")
+                    self._serving.cancel()
+                else:
+                    logger.warning("ending at once", extra={"signal": signal.Signals(number).name})
+                    self._forced = True
+                    for child in self._children():
+                        child.kill()
+
+    def _announce(self) -> None:
+        host = self._settings.host
+        dicom, http = port_of(self._dicom), port_of(self._http)
+        self._directory.write("dicom-port", f"{dicom}\n")
+        self._directory.write("http-port", f"{http}\n")
+        shown = f"[{host}]" if ":" in host else host
+        try:
+            print(
+                f"fastarchive ready: DICOM {self._settings.ae_title}@{shown}:{dicom}, HTTP http://{shown}:{http}, "
+                f"data {self._settings.data}",
+                flush=True,
+            )
+        except OSError:
+            # Nobody reads our output; the ports are in the run folder.
+            sys.stdout = None  # type: ignore[assignment]  # Python then prints nothing
+        notify(f"READY=1\nSTATUS=DICOM on {shown}:{dicom}, HTTP on {shown}:{http}")
+
+    async def _drain(self) -> None:
+        """End the workers, then the index writer; whoever is late is killed."""
+        for role, grace in (("worker", self._settings.drain_seconds + WORKER_GRACE), ("indexer", INDEXER_GRACE)):
+            started = [child for child in self._started if child.role == role]
+            for child in started:
+                child.stop()
+            with anyio.move_on_after(grace):
+                for child in started:
+                    await child.gone.wait()
+            for child in started:
+                if not child.gone.is_set():
+                    logger.error("process ended late", extra={"process": child.name, "seconds": grace})
+                    self._forced = True
+                    child.kill()
+                    await child.gone.wait()
+
+    async def _child_ended(self, role: str, pid: int) -> None:
+        from fastarchive.metrics import forget_process
+
+        forget_process(pid)
+        self._metrics.process_restarts.labels(kind=role).inc()
+        if role == "worker":
+            await self._recover()
+
+    async def _recover(self) -> None:
+        """Cut torn tails and seal the packs nobody holds. A failure is logged: the archive serves what it can."""
+        from fastarchive.store.recovery import recover
+
+        async with self._recovering:
+            try:
+                report = await anyio.to_thread.run_sync(recover, self._settings.data)
+            except OSError as error:
+                logger.error("recovery failed", extra={"error": error.strerror or "unknown"})
+            else:
+                logger.info("recovered", extra={"report": report})

@@ -1,0 +1,135 @@
+"""A worker process: DICOM associations and HTTP on the shared sockets, in one event loop and one task group."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import signal
+import socket
+import sys
+from functools import partial
+
+import anyio
+import anyio.to_thread
+
+from fastarchive.archive import Archive
+from fastarchive.metrics import Metrics
+from fastarchive.server.control import Control, Orders
+from fastarchive.server.http import HttpServer
+from fastarchive.server.run_directory import RunDirectory
+from fastarchive.services.context import Limits, ServiceContext, open_context
+from fastarchive.services.dispatch import handle_association
+from fastarchive.services.observer import MetricsObserver
+from fastarchive.services.policy import acceptor_policy
+from fastarchive.settings import Settings
+from fastarchive.upperlayer import Drain, Timeouts, serve
+from fastarchive.web.app import create_app
+from fastarchive.web.state import WebState
+
+logger = logging.getLogger(__name__)
+
+OBSERVE_SECONDS = 5.0
+"""How often the gauges that nobody sets in passing are set."""
+
+
+def service_limits(settings: Settings) -> Limits:
+    """The settings as the services take them."""
+    return Limits(
+        find_answers=settings.maximum_matches,
+        identifier=settings.maximum_identifier,
+        response_seconds=settings.dimse_seconds,
+        connect_seconds=settings.acse_seconds,
+        maximum_pdu=settings.maximum_pdu,
+    )
+
+
+def timeouts(settings: Settings) -> Timeouts:
+    """The settings as the upper layer takes them."""
+    return Timeouts(
+        artim=settings.artim_seconds,
+        acse=settings.acse_seconds,
+        dimse=settings.dimse_seconds,
+        idle=settings.idle_seconds,
+    )
+
+
+async def serve_dicom(listener: socket.socket, settings: Settings, context: ServiceContext, drain: Drain) -> None:
+    """Accept and serve associations until drained."""
+    await serve(
+        listener,
+        policy=acceptor_policy(
+            called_titles=context.ae_titles if settings.check_called_ae_title else None,
+            calling_titles=settings.allowed_calling_ae_titles,
+            accept_unknown_sop_classes=settings.accept_unknown_sop_classes,
+            maximum_length=settings.maximum_pdu,
+        ),
+        handler=partial(handle_association, context=context),
+        maximum_associations=settings.maximum_associations,
+        timeouts=timeouts(settings),
+        observer=MetricsObserver(context.metrics),
+        drain=drain,
+    )
+
+
+async def work(control: Control, orders: Orders) -> None:
+    """Everything a worker does, from an open archive to the end of the last association."""
+    settings = orders.settings
+    dicom = socket.socket(fileno=orders.dicom_descriptor)
+    http = socket.socket(fileno=orders.http_descriptor)
+    metrics = Metrics({settings.ae_title, *settings.peers, *settings.allowed_calling_ae_titles})
+    with (
+        dicom,
+        http,
+        Archive.open(settings.data, seal_size=settings.seal, reserve_bytes=settings.reserve) as archive,
+        open_context(
+            archive,
+            ae_titles=(settings.ae_title,),
+            peers=settings.peers,
+            metrics=metrics,
+            accept_unknown_sop_classes=settings.accept_unknown_sop_classes,
+            limits=service_limits(settings),
+        ) as context,
+    ):
+        drain = Drain(settings.drain_seconds)
+        state = WebState(
+            archive=archive, metrics=metrics, settings=settings, processes=RunDirectory(settings.data).processes
+        )
+        server = HttpServer(create_app(state))
+        async with anyio.create_task_group() as group:
+            group.start_soon(_drain_on_signal, drain, state)
+            await group.start(server.serve, http)
+            group.start_soon(_observe, state)
+            # What was made so far lives as long as the process: no collection need look at it again.
+            gc.collect()
+            gc.freeze()
+            control.ready()
+            logger.info("worker ready")
+            await serve_dicom(dicom, settings, context, drain)
+            await server.stop()
+            group.cancel_scope.cancel()
+    logger.info("worker ended")
+
+
+async def _drain_on_signal(drain: Drain, state: WebState) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+        async for _ in signals:
+            logger.info("worker draining")
+            state.draining = True
+            drain.start()
+
+
+async def _observe(state: WebState) -> None:
+    while True:
+        await anyio.to_thread.run_sync(state.observe)
+        await anyio.sleep(OBSERVE_SECONDS)
+
+
+def main() -> int:
+    """Run a worker; 0 after a drain."""
+    control, orders = Control.join("worker")
+    anyio.run(work, control, orders, backend_options={"use_uvloop": True})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What the archive shows over HTTP: health, readiness, metrics, status."""

@@ -1,0 +1,76 @@
+"""What the web pages know: the archive, its processes, and how they stand at this moment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastarchive import __version__
+from fastarchive.archive import Archive
+from fastarchive.metrics import Metrics
+from fastarchive.settings import Settings
+from fastarchive.web.readiness import Check, Tail, TailWatch, disk, index_writer, serving
+
+
+@dataclass(slots=True, kw_only=True)
+class WebState:
+    """The things behind the pages of one worker. Its methods block for some milliseconds: call them in a thread.
+
+    processes: what the supervisor recorded of the processes. draining: set when this worker takes no more associations.
+    """
+
+    archive: Archive
+    metrics: Metrics
+    settings: Settings
+    processes: Callable[[], Sequence[Mapping[str, Any]]]
+    draining: bool = False
+    started: float = field(default_factory=time.time)
+    _watch: TailWatch = field(default_factory=TailWatch)
+
+    def tail(self) -> Tail:
+        """How far the index is behind."""
+        view = self.archive.index.view()
+        return Tail(records=view.tail_length, generation=view.generation)
+
+    def free(self) -> int:
+        """Free bytes where the packs are."""
+        return shutil.disk_usage(self.settings.data).free
+
+    def observe(self) -> None:
+        """Set the gauges that nobody sets in passing."""
+        tail, free = self.tail(), self.free()
+        self._watch.check(tail, time.monotonic())
+        self.metrics.index_tail_records.set(tail.records)
+        self.metrics.disk_free_bytes.set(free)
+
+    def readiness(self) -> list[Check]:
+        """Every check of readiness; a check that can't be made is one that failed."""
+        checks = [serving(self.draining), index_writer(self.processes())]
+        try:
+            checks += [
+                self._watch.check(self.tail(), time.monotonic()),
+                disk(self.free(), self.settings.reserve),
+                Check("archive", True, "open"),
+            ]
+        except Exception as error:  # noqa: BLE001  # whatever is wrong, the answer is "not ready", with its kind
+            checks.append(Check("archive", False, type(error).__name__))
+        return checks
+
+    def status(self) -> dict[str, Any]:
+        """All there is to say about the archive, for /status and the start page."""
+        checks = self.readiness()
+        return {
+            "version": __version__,
+            "ae_title": self.settings.ae_title,
+            "ready": all(check.ready for check in checks),
+            "checks": {check.name: {"ready": check.ready, "detail": check.detail} for check in checks},
+            "pid": os.getpid(),
+            "uptime_seconds": round(time.time() - self.started, 3),
+            "processes": list(self.processes()),
+            "disk_free_bytes": self.free(),
+            "archive": self.archive.status(),
+        }
