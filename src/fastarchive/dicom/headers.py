@@ -1,7 +1,9 @@
 """Scanning the header of an instance: the wanted elements are sliced out, the pixels are not touched."""
 
-from collections.abc import Container
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from struct import Struct
 from typing import Final, NamedTuple
 
 from fastarchive.dicom.data_sets import MAXIMUM_NESTING, element_at
@@ -21,12 +23,17 @@ from fastarchive.dicom.layout import (
     IncompleteError,
     inner_encoding,
     skip_undefined,
+    swap_bytes,
     vr_name,
 )
 from fastarchive.dicom.transfer_syntaxes import Encoding
 
 PIXEL_DATA_TAGS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Float Pixel Data, Double Float Pixel Data and Pixel Data: the bulk a header ends at."""
+
+_EXPLICIT_TAG: Final = {True: Struct("<L2sH"), False: Struct(">L2sH")}
+_IMPLICIT_TAG: Final = {True: Struct("<LL"), False: Struct(">LL")}
+_SHORT_VR_NAMES: Final = {vr: VR_NAMES[vr] for vr in SHORT_VRS}
 
 
 class PixelElement(NamedTuple):
@@ -56,81 +63,139 @@ class Header:
     """The encoding found, which is the one given unless the very first element contradicts it."""
 
 
-def scan_header(data: Buffer, encoding: Encoding, wanted: Container[int]) -> Header:
+def scan_header(data: Buffer, encoding: Encoding, wanted: Collection[int]) -> Header:
     """Slice the wanted elements out of the header of a data set, and find where its pixel data starts.
 
     `data` is a data set, or the first part of one, without file meta information. Nothing but the wanted values is
     copied. Sequences are skipped at any depth; one that is wanted comes as explicit little endian items. Of an
-    element given twice the first counts. Never raises: see `Header.complete` and `Header.damage`.
+    element given twice the last counts. Never raises: see `Header.complete` and `Header.damage`.
     """
-    elements: dict[int, Element] = {}
     end = len(data)
     encoding = _found_encoding(data, end, encoding)
-    explicit, little = encoding
-    explicit_header = EXPLICIT_HEADER[little].unpack_from
-    implicit_header = IMPLICIT_HEADER[little].unpack_from
-    plain = explicit and little
-    short_vrs, names, new = SHORT_VRS, VR_NAMES, tuple.__new__
-    position = 0
+    elements: dict[int, Element] = {}
+    scan = _scan_explicit if encoding.explicit else _scan_implicit
     try:
-        while position + 8 <= end:
-            if explicit:
-                group, number, vr, length = explicit_header(data, position)
-                value = position + 8
-                if vr in short_vrs:
-                    tag = group << 16 | number
-                    after = value + length
-                    if tag in wanted:
-                        if after > end:
-                            break
-                        if plain and tag not in elements:
-                            elements[tag] = new(Element, (tag, names[vr], bytes(data[value:after])))
-                        elif tag not in elements:
-                            elements[tag] = element_at(
-                                data, encoding, tag, vr, start=value, stop=after, undefined=False, nesting=0
-                            )
-                    position = after
-                    continue
-                if vr in LONG_VRS:
-                    if position + 12 > end:
-                        break
-                    (length,) = LONG_LENGTH[little].unpack_from(data, value)
-                    value = position + 12
-                elif group == DELIMITER_GROUP:  # left over from a sequence: some writers do
-                    position = value
-                    continue
-                elif not vr_name(vr):
-                    raise ElementError("no value representation", position, group << 16 | number)
-            else:
-                group, number, length = implicit_header(data, position)
-                value = position + 8
-                vr = b""
-                if group == DELIMITER_GROUP:
-                    position = value
-                    continue
-            tag = group << 16 | number
-            if tag in PIXEL_DATA_TAGS:
-                name = vr_name(vr) if explicit else vr_of(tag)
-                pixel = PixelElement(tag, name, position, value, None if length == UNDEFINED_LENGTH else length)
-                return Header(elements, value, pixel, complete=True, damage=None, encoding=encoding)
-            undefined = length == UNDEFINED_LENGTH
-            if undefined:
-                after = skip_undefined(data, value, end, inner_encoding(encoding, vr))
-                stop = after - 8
-            else:
-                after = stop = value + length
-                if after > end:
-                    break
-            if tag in wanted and tag not in elements:
-                elements[tag] = element_at(
-                    data, encoding, tag, vr, start=value, stop=stop, undefined=undefined, nesting=MAXIMUM_NESTING
-                )
-            position = after
+        pixel = scan(data, end, encoding, _as_read(wanted, encoding.little), elements)
     except IncompleteError:
-        pass
+        return Header(elements, end, None, complete=False, damage=None, encoding=encoding)
     except ElementError as error:
         return Header(elements, end, None, complete=False, damage=str(error), encoding=encoding)
-    return Header(elements, end, None, complete=position == end, damage=None, encoding=encoding)
+    return Header(elements, pixel.value_offset if pixel else end, pixel, complete=True, damage=None, encoding=encoding)
+
+
+def _scan_explicit(
+    data: Buffer, end: int, encoding: Encoding, wanted: Mapping[int, int], elements: dict[int, Element]
+) -> PixelElement | None:
+    """The scan of explicit VR. Every instance passes through this loop once: it does as little as it can.
+
+    The tag is read as one 32-bit number, which little endian turns around, and looked up as such in `wanted`.
+    """
+    little = encoding.little
+    header, long_length = _EXPLICIT_TAG[little].unpack_from, LONG_LENGTH[little].unpack_from
+    short_names, new, element_class, copy = _SHORT_VR_NAMES, tuple.__new__, Element, not isinstance(data, bytes)
+    last = end - 8
+    position = 0
+    read = 0
+    while position <= last:
+        read, vr, length = header(data, position)
+        position += 8
+        if vr in short_names:
+            if read in wanted:
+                tag = wanted[read]
+                value = data[position : position + length]
+                if copy:
+                    value = bytes(value)
+                vr = short_names[vr]
+                elements[tag] = new(element_class, (tag, vr, value if little else swap_bytes(vr, value)))
+            position += length
+            continue
+        tag = _turned(read) if little else read
+        if vr in LONG_VRS:
+            if position + 4 > end:
+                raise IncompleteError("no length", position - 8, tag)
+            (length,) = long_length(data, position)
+            position += 4
+        elif tag >> 16 == DELIMITER_GROUP:  # left over from a sequence: some writers do
+            continue
+        elif not vr_name(vr):
+            raise ElementError("no value representation", position - 8, tag)
+        if tag in PIXEL_DATA_TAGS:
+            header_length = 12 if vr in LONG_VRS else 8
+            defined = None if length == UNDEFINED_LENGTH else length
+            return PixelElement(tag, vr_name(vr), position - header_length, position, defined)
+        position, element = _take(data, end, encoding, tag, vr, position=position, length=length, wanted=read in wanted)
+        if element is not None:
+            elements[tag] = element
+    if position != end:
+        if position > end and read in wanted:
+            elements.pop(wanted[read], None)  # sliced, but its value is cut off
+        raise IncompleteError("incomplete element", position)
+    return None
+
+
+def _scan_implicit(
+    data: Buffer, end: int, encoding: Encoding, wanted: Mapping[int, int], elements: dict[int, Element]
+) -> PixelElement | None:
+    """The scan of implicit VR: the dictionary says what each wanted element is."""
+    little = encoding.little
+    header = _IMPLICIT_TAG[little].unpack_from
+    pixels = _as_read(PIXEL_DATA_TAGS, little)
+    last = end - 8
+    position = 0
+    while position <= last:
+        read, length = header(data, position)
+        position += 8
+        if read not in wanted and length != UNDEFINED_LENGTH and read not in pixels:
+            position += length
+            continue
+        tag = _turned(read) if little else read
+        if tag in PIXEL_DATA_TAGS:
+            defined = None if length == UNDEFINED_LENGTH else length
+            return PixelElement(tag, vr_of(tag), position - 8, position, defined)
+        if tag >> 16 == DELIMITER_GROUP:
+            continue
+        position, element = _take(
+            data, end, encoding, tag, b"", position=position, length=length, wanted=read in wanted
+        )
+        if element is not None:
+            elements[tag] = element
+    if position != end:
+        raise IncompleteError("incomplete element", position)
+    return None
+
+
+def _take(
+    data: Buffer, end: int, encoding: Encoding, tag: int, vr: bytes, *, position: int, length: int, wanted: bool
+) -> tuple[int, Element | None]:
+    """Where the element after the one with its value at `position` starts, and that one if it is wanted."""
+    undefined = length == UNDEFINED_LENGTH
+    if undefined:
+        after = skip_undefined(data, position, end, inner_encoding(encoding, vr))
+        stop = after - 8
+    else:
+        after = stop = position + length
+        if after > end:
+            raise IncompleteError("incomplete value", position, tag)
+    if not wanted:
+        return after, None
+    return after, element_at(
+        data, encoding, tag, vr, start=position, stop=stop, undefined=undefined, nesting=MAXIMUM_NESTING
+    )
+
+
+def _turned(tag: int) -> int:
+    """A tag read as one little endian number has its group in the low half; this turns it either way."""
+    return (tag & 0xFFFF) << 16 | tag >> 16
+
+
+def _as_read(wanted: Collection[int], little: bool) -> Mapping[int, int]:
+    return _turned_tags(wanted if isinstance(wanted, frozenset) else frozenset(wanted), little)
+
+
+@lru_cache(maxsize=64)
+def _turned_tags(wanted: frozenset[int], little: bool) -> Mapping[int, int]:
+    """The wanted tags by the number a scan reads for them."""
+    return {_turned(tag) if little else tag: tag for tag in wanted}
 
 
 def _found_encoding(data: Buffer, end: int, encoding: Encoding) -> Encoding:

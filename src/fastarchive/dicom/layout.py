@@ -138,11 +138,11 @@ def skip_undefined(data: Buffer, position: int, end: int, encoding: Encoding, *,
             position += length
 
 
-def swap_bytes(vr: str, value: bytes) -> bytes:
+def swap_bytes(vr: str, value: Buffer) -> bytes:
     """`value` in the other byte order, for VRs that have one (PS3.5 7.3); a ragged end is left as it is."""
     size = WORD_SIZE.get(vr)
     if size is None or len(value) < size:
-        return value
+        return bytes(value)
     whole = len(value) - len(value) % size
     swapped = bytearray(value)
     for byte in range(size):
