@@ -268,6 +268,11 @@ def environment_name(name: str) -> str:
     return ENVIRONMENT_PREFIX + name.upper()
 
 
+def option_name(name: str) -> str:
+    """The option of ``fastarchive serve`` for a setting."""
+    return "--peer" if name == "peers" else "--" + name.replace("_", "-")
+
+
 def load(
     options: Mapping[str, object] | None = None,
     *,
@@ -303,7 +308,7 @@ def load(
         values[key], origins[key] = environ[variable], f"from {variable}"
     for key, given in (options or {}).items():
         if given is not None:
-            values[key], origins[key] = given, f"from --{key.replace('_', '-')}"
+            values[key], origins[key] = given, f"from {option_name(key)}"
 
     try:
         settings = Settings.model_validate(values)
@@ -397,7 +402,6 @@ def reference() -> str:
         "",
     ]
     for name, field in fields().items():
-        option = "--peer" if name == "peers" else "--" + name.replace("_", "-")
         lines += [
             f"## `{name}`",
             "",
@@ -405,7 +409,7 @@ def reference() -> str:
             "",
             f"- Default: {default_text(name)}",
             f"- Allowed: {allowed(name)}",
-            f"- Environment: `{environment_name(name)}`; option: `{option}`",
+            f"- Environment: `{environment_name(name)}`; option: `{option_name(name)}`",
             "",
         ]
     return "\n".join(lines)

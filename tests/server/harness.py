@@ -91,7 +91,7 @@ class RunningArchive:
         return command
 
     def start(self, *, wait: bool = True) -> Self:
-        """Start it; with ``wait``, return once it is ready. A port that was in use before is used again."""
+        """Start it; with ``wait``, return once it is ready.."""
         assert self._process is None, "already started"
         environ = {name: value for name, value in os.environ.items() if not name.startswith("FASTARCHIVE_")}
         self.log_path.parent.mkdir(parents=True, exist_ok=True)

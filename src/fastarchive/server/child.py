@@ -74,10 +74,13 @@ class Child:
                     return
                 backoff = backoff.ended(time.monotonic() - started)
                 logger.error(
-                    "process ended", extra={"process": self.name, "ended_pid": pid, "code": code, "pause": backoff.delay}
+                    "process ended",
+                    extra={"process": self.name, "ended_pid": pid, "code": code, "pause": backoff.delay},
                 )
                 if not self.ready.is_set() and backoff.failures >= START_ATTEMPTS:
-                    raise StartFailed(f"{self.name} ended {backoff.failures} times with code {code} before it was ready")
+                    raise StartFailed(
+                        f"{self.name} ended {backoff.failures} times with code {code} before it was ready"
+                    )
                 self._change("waiting")
                 await self._ended(self.role, pid)
                 with anyio.move_on_after(backoff.delay):

@@ -13,10 +13,18 @@ from starlette.types import ASGIApp
 
 KEEP_ALIVE_SECONDS = 75
 STOP_SECONDS = 5.0
-STARTED_POLL_SECONDS = 0.002
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.answering = anyio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, and tell that it is done."""
+        await super().startup(sockets)
+        self.answering.set()
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """The worker's task group decides when to end, not uvicorn."""
@@ -46,8 +54,7 @@ class HttpServer:
         """Serve until :meth:`stop`; started once requests are answered."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._serve, listener)
-            while not self._server.started and not self._ended.is_set():
-                await anyio.sleep(STARTED_POLL_SECONDS)
+            await self._server.answering.wait()
             task_status.started()
 
     async def _serve(self, listener: socket.socket) -> None:

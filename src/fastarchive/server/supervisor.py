@@ -1,7 +1,7 @@
 """The supervisor: binds the ports, keeps the processes running, ends them in order.
 
-A start: lock the folder, bind the ports, recover the packs of an earlier life, start the index writer, then the workers;
-once all say they are ready, the ports are written to DATA/run and the ready line is printed.
+A start: lock the folder, bind the ports, recover the packs of an earlier life, start the index writer, then the
+workers; once all say they are ready, the ports are written to DATA/run and the ready line is printed.
 
 An end (SIGTERM or SIGINT): the workers accept no more and finish what runs, within ``drain_seconds``; then the index
 writer takes in what is left and ends; exit code 0. A second signal ends everything at once, exit code 1. That loses
@@ -41,7 +41,10 @@ INDEXER_GRACE = 60.0
 
 
 def run(settings: Settings) -> int:
-    """Run an archive until it is told to end; the exit code. Raises AlreadyRunning, ListenError, StartFailed, OSError."""
+    """Run an archive until it is told to end; the exit code.
+
+    Raises AlreadyRunning, ListenError, StartFailed, OSError.
+    """
     logs.configure(level=settings.log_level, style=settings.log_format, role="supervisor")
     directory = RunDirectory(settings.data)
     with ExitStack() as stack:
@@ -66,9 +69,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 class Supervisor:
     """One run of the archive on bound sockets."""
 
-    def __init__(
-        self, settings: Settings, directory: RunDirectory, dicom: socket.socket, http: socket.socket
-    ) -> None:
+    def __init__(self, settings: Settings, directory: RunDirectory, dicom: socket.socket, http: socket.socket) -> None:
         self._settings = settings
         self._directory = directory
         self._dicom = dicom
@@ -158,7 +159,7 @@ class Supervisor:
             )
         except OSError:
             # Nobody reads our output; the ports are in the run folder.
-            sys.stdout = None  # type: ignore[assignment]  # Python then prints nothing
+            sys.stdout = None  # Python then prints nothing
         notify(f"READY=1\nSTATUS=DICOM on {shown}:{dicom}, HTTP on {shown}:{http}")
 
     async def _drain(self) -> None:

@@ -56,7 +56,7 @@ class WebState:
                 disk(self.free(), self.settings.reserve),
                 Check("archive", True, "open"),
             ]
-        except Exception as error:  # noqa: BLE001  # whatever is wrong, the answer is "not ready", with its kind
+        except Exception as error:  # whatever is wrong, the answer is "not ready", with its kind
             checks.append(Check("archive", False, type(error).__name__))
         return checks
 

@@ -1,0 +1,52 @@
+"""The command line.
+
+Every command imports what it needs when it runs, so that ``--help`` and small commands answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from fastarchive.cli import echo, find, importing, serve, settings_page, status
+
+WRONG_USAGE = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="fastarchive",
+    help=(
+        "fastarchive keeps DICOM images, finds them and hands them out.\n\n"
+        "Start an archive, fill it, look into it:\n\n"
+        "- `fastarchive serve --data ./archive`\n"
+        "- `fastarchive import --data ./archive ~/images`\n"
+        "- `fastarchive find study --data ./archive 'PatientName=SMITH*'`\n"
+        "- `fastarchive status --data ./archive`\n\n"
+        "Every command tells more with --help."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("serve")(serve.command())
+app.command("import")(importing.import_files)
+app.command("find")(find.find)
+app.command("status")(status.status)
+app.command("echo")(echo.echo)
+app.command("settings")(settings_page.settings)
+
+
+def main() -> None:
+    """The entry point of ``fastarchive`` and ``python -m fastarchive``."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has had enough (``| head``); Python must not complain when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
