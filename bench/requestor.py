@@ -1,0 +1,377 @@
+"""A small blocking DICOM requestor: stores, finds and gets data sets as bytes, never decoding nor re-encoding them.
+
+It is the harness' own client, because DCMTK's tools and pynetdicom rewrite what they send, and because a client must
+cost less than the server it measures. It shares no code with the archive. PS3.8 9.3 (PDUs), PS3.7 9.3 (messages).
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from bench.encoding import EXPLICIT_LITTLE, IMPLEMENTATION_CLASS_UID
+
+VERIFICATION = "1.2.840.10008.1.1"
+PATIENT_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
+PATIENT_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.1.2"
+PATIENT_ROOT_GET = "1.2.840.10008.5.1.4.1.2.1.3"
+STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
+
+_APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
+_ASSOCIATE_RQ, _ASSOCIATE_AC, _ASSOCIATE_RJ, _DATA, _RELEASE_RQ, _RELEASE_RP, _ABORT = range(1, 8)
+
+C_STORE, C_GET, C_FIND, C_MOVE, C_ECHO, C_CANCEL = 0x0001, 0x0010, 0x0020, 0x0021, 0x0030, 0x0FFF
+_RESPONSE = 0x8000
+_NO_DATA_SET = 0x0101
+PENDING = (0xFF00, 0xFF01)
+
+
+class RequestError(ConnectionError):
+    """The peer rejected, aborted or closed the association, or sent what makes no sense."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A presentation context to propose. `scp` asks for the role of acceptor in it too (C-GET, PS3.7 D.3.3.4)."""
+
+    abstract_syntax: str
+    transfer_syntaxes: tuple[str, ...] = (EXPLICIT_LITTLE,)
+    scp: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A DIMSE response without data set."""
+
+    status: int
+    comment: str = ""
+    command: dict[int, bytes] = field(default_factory=dict)
+
+    def number(self, element: int) -> int | None:
+        """The value of a US element of the command set (0000,eeee), None when it is absent."""
+        value = self.command.get(element)
+        return struct.unpack("<H", value)[0] if value else None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The outcome of a C-FIND: encoded identifiers, and seconds to the first answer and to the last."""
+
+    identifiers: list[bytes]
+    response: Response
+    first: float
+    whole: float
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """One data set that arrived by C-GET, as its bytes were sent."""
+
+    sop_class: str
+    sop_instance: str
+    transfer_syntax: str
+    data_set: bytes
+
+
+def _item(kind: int, body: bytes) -> bytes:
+    return struct.pack(">BxH", kind, len(body)) + body
+
+
+def encode_associate(
+    contexts: Sequence[Context], *, calling: str = "BENCH", called: str = "ANY-SCP", maximum_length: int = 131072
+) -> bytes:
+    """An A-ASSOCIATE-RQ PDU (PS3.8 9.3.2)."""
+    body = struct.pack(">Hxx16s16s32x", 1, called.ljust(16).encode(), calling.ljust(16).encode())
+    body += _item(0x10, _APPLICATION_CONTEXT)
+    for number, context in enumerate(contexts):
+        syntaxes = b"".join(_item(0x40, uid.encode()) for uid in context.transfer_syntaxes)
+        abstract = _item(0x30, context.abstract_syntax.encode())
+        body += _item(0x20, struct.pack(">Bxxx", 2 * number + 1) + abstract + syntaxes)
+    user = _item(0x51, struct.pack(">L", maximum_length)) + _item(0x52, IMPLEMENTATION_CLASS_UID.encode())
+    for abstract_syntax in dict.fromkeys(context.abstract_syntax for context in contexts if context.scp):
+        uid = abstract_syntax.encode()
+        user += _item(0x54, struct.pack(">H", len(uid)) + uid + b"\x00\x01")
+    user += _item(0x55, b"BENCH")
+    body += _item(0x50, user)
+    return struct.pack(">BxL", _ASSOCIATE_RQ, len(body)) + body
+
+
+def decode_accept(body: bytes) -> tuple[dict[int, tuple[int, str]], int]:
+    """From an A-ASSOCIATE-AC: {context id: (result, transfer syntax)} and the peer's maximum length (PS3.8 9.3.3)."""
+    contexts: dict[int, tuple[int, str]] = {}
+    maximum_length = 0
+    offset = 68
+    while offset + 4 <= len(body):
+        kind, length = struct.unpack_from(">BxH", body, offset)
+        item = body[offset + 4 : offset + 4 + length]
+        if kind == 0x21:
+            contexts[item[0]] = (item[2], item[8:].decode("ascii", "replace").rstrip("\0 "))
+        elif kind == 0x50:
+            inner = 0
+            while inner + 4 <= len(item):
+                part, size = struct.unpack_from(">BxH", item, inner)
+                if part == 0x51:
+                    maximum_length = struct.unpack_from(">L", item, inner + 4)[0]
+                inner += 4 + size
+        offset += 4 + length
+    return contexts, maximum_length
+
+
+def encode_command(elements: dict[int, int | str]) -> bytes:
+    """A command set (group 0000, Implicit VR Little Endian) from {element number: US value or UID/AE text}."""
+    body = b""
+    for number in sorted(elements):
+        value = elements[number]
+        if isinstance(value, int):
+            encoded = struct.pack("<H", value)
+        else:
+            encoded = value.encode("ascii")
+            if len(encoded) % 2:
+                encoded += b" " if number == 0x0600 else b"\0"
+        body += struct.pack("<HHL", 0, number, len(encoded)) + encoded
+    return struct.pack("<HHLL", 0, 0, 4, len(body)) + body
+
+
+def decode_command(data: bytes) -> dict[int, bytes]:
+    """{element number: value bytes} of a command set."""
+    elements = {}
+    offset = 0
+    while offset + 8 <= len(data):
+        _, number, length = struct.unpack_from("<HHL", data, offset)
+        elements[number] = data[offset + 8 : offset + 8 + length]
+        offset += 8 + length
+    return elements
+
+
+class Requestor:
+    """One association, used by one thread. A context manager: releases at the end, aborts after an exception."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        contexts: Sequence[Context],
+        *,
+        calling: str = "BENCH",
+        called: str = "ANY-SCP",
+        timeout: float = 30.0,
+    ) -> None:
+        """Connects and associates. Raises RequestError when the peer rejects or aborts, OSError without a peer."""
+        self._socket = socket.create_connection((host, port), timeout)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._reader = self._socket.makefile("rb", 1 << 20)
+        self._message_id = 0
+        self._fragments: deque[tuple[int, int, bytes]] = deque()
+        self.proposed = tuple(contexts)
+        try:
+            self._socket.sendall(encode_associate(contexts, calling=calling, called=called))
+            kind, body = self._read_pdu()
+            if kind != _ASSOCIATE_AC:
+                raise RequestError(f"association not accepted: PDU {kind:#04x}, {body.hex(' ')}")
+        except BaseException:
+            self.close()
+            raise
+        self._results, maximum = decode_accept(body)
+        self._fragment = (maximum or 1 << 20) - 6
+        self._syntaxes = {number: syntax for number, (result, syntax) in self._results.items() if result == 0}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.release()
+        else:
+            self.abort()
+
+    # ---------------------------------------------------------------- association
+
+    def result(self, context: Context) -> int:
+        """How the acceptor answered a context: 0 accepted, 1 to 4 rejected (PS3.8 9.3.3.2)."""
+        return self._results[2 * self.proposed.index(context) + 1][0]
+
+    def context_of(self, abstract_syntax: str, transfer_syntax: str | None = None) -> int:
+        """The id of an accepted context. Raises RequestError when there is none."""
+        for number, syntax in self._syntaxes.items():
+            context = self.proposed[number // 2]
+            if context.abstract_syntax == abstract_syntax and transfer_syntax in (None, syntax):
+                return number
+        raise RequestError(f"no context accepted for {abstract_syntax} with {transfer_syntax or 'any transfer syntax'}")
+
+    def release(self) -> None:
+        """A-RELEASE, and the connection closed whatever the answer."""
+        try:
+            self._socket.sendall(struct.pack(">BxLL", _RELEASE_RQ, 4, 0))
+            self._read_pdu()
+        except OSError:
+            pass  # the peer is gone: released enough
+        finally:
+            self.close()
+
+    def abort(self) -> None:
+        """A-ABORT by the service user, and the connection closed."""
+        try:
+            self._socket.sendall(struct.pack(">BxLxxBB", _ABORT, 4, 0, 0))
+        except OSError:
+            pass  # the peer is gone: aborted enough
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection without a word."""
+        self._reader.close()
+        self._socket.close()
+
+    # ---------------------------------------------------------------- services
+
+    def echo(self) -> Response:
+        """C-ECHO."""
+        self._request(self.context_of(VERIFICATION), {0x0002: VERIFICATION, 0x0100: C_ECHO})
+        return self._response()[0]
+
+    def store(self, sop_class: str, sop_instance: str, transfer_syntax: str, data_set: bytes) -> Response:
+        """C-STORE of the bytes as they are. Raises RequestError when the context was not accepted."""
+        context = self.context_of(sop_class, transfer_syntax)
+        command: dict[int, int | str] = {0x0002: sop_class, 0x0100: C_STORE, 0x0700: 0, 0x1000: sop_instance}
+        self._request(context, command, data_set)
+        return self._response()[0]
+
+    def find(self, model: str, identifier: bytes, *, cancel_after: int = 0) -> Found:
+        """C-FIND with an identifier encoded as the context was negotiated; C-CANCEL after so many answers, if any."""
+        context = self.context_of(model)
+        start = time.perf_counter()
+        self._request(context, {0x0002: model, 0x0100: C_FIND, 0x0700: 0}, identifier)
+        identifiers: list[bytes] = []
+        first = 0.0
+        while True:
+            response, data_set = self._response()
+            if not first:
+                first = time.perf_counter() - start
+            if response.status not in PENDING:
+                return Found(identifiers, response, first, time.perf_counter() - start)
+            identifiers.append(data_set)
+            if len(identifiers) == cancel_after:
+                self._send(context, encode_command({0x0100: C_CANCEL, 0x0120: self._message_id, 0x0800: _NO_DATA_SET}))
+
+    def move(self, model: str, identifier: bytes, destination: str) -> tuple[Response, list[Response]]:
+        """C-MOVE; the final response and the pending ones."""
+        command: dict[int, int | str] = {0x0002: model, 0x0100: C_MOVE, 0x0600: destination, 0x0700: 0}
+        self._request(self.context_of(model), command, identifier)
+        pending: list[Response] = []
+        while True:
+            response, _ = self._response()
+            if response.status not in PENDING:
+                return response, pending
+            pending.append(response)
+
+    def get(
+        self, model: str, identifier: bytes, receive: Callable[[Retrieved], int] | None = None
+    ) -> tuple[Response, list[Retrieved]]:
+        """C-GET; `receive` answers each sub-operation's status, without it all are kept and answered 0000."""
+        self._request(self.context_of(model), {0x0002: model, 0x0100: C_GET, 0x0700: 0}, identifier)
+        kept: list[Retrieved] = []
+        while True:
+            context, command, data_set = self._message()
+            kind = struct.unpack("<H", command[0x0100])[0]
+            if kind == C_STORE:
+                retrieved = Retrieved(_text(command, 0x0002), _text(command, 0x1000), self._syntaxes[context], data_set)
+                status = 0
+                if receive:
+                    status = receive(retrieved)
+                else:
+                    kept.append(retrieved)
+                answer: dict[int, int | str] = {
+                    0x0002: retrieved.sop_class,
+                    0x0100: C_STORE | _RESPONSE,
+                    0x0120: struct.unpack("<H", command[0x0110])[0],
+                    0x0800: _NO_DATA_SET,
+                    0x0900: status,
+                    0x1000: retrieved.sop_instance,
+                }
+                self._send(context, encode_command(answer))
+            elif (response := _as_response(command)).status not in PENDING:
+                return response, kept
+
+    # ---------------------------------------------------------------- messages
+
+    def _request(self, context: int, command: dict[int, int | str], data_set: bytes | None = None) -> None:
+        self._message_id = self._message_id % 0xFFFF + 1
+        command = {0x0110: self._message_id, 0x0800: _NO_DATA_SET if data_set is None else 1, **command}
+        self._send(context, encode_command(command), data_set)
+
+    def _send(self, context: int, command: bytes, data_set: bytes | None = None) -> None:
+        size = len(command)
+        parts: list[bytes | memoryview] = [struct.pack(">BxLLBB", _DATA, size + 6, size + 2, context, 3), command]
+        view = memoryview(data_set or b"")
+        for offset in range(0, len(view), self._fragment):
+            piece = view[offset : offset + self._fragment]
+            last = 2 if offset + len(piece) == len(view) else 0
+            parts += [struct.pack(">BxLLBB", _DATA, len(piece) + 6, len(piece) + 2, context, last), piece]
+        if data_set is not None and not data_set:
+            parts.append(struct.pack(">BxLLBB", _DATA, 6, 2, context, 2))
+        self._socket.sendall(b"".join(parts))
+
+    def _response(self) -> tuple[Response, bytes]:
+        _, command, data_set = self._message()
+        return _as_response(command), data_set
+
+    def _message(self) -> tuple[int, dict[int, bytes], bytes]:
+        """The next whole message: context, command set, data set (empty without one)."""
+        pieces: dict[bool, list[bytes]] = {True: [], False: []}
+        command: dict[int, bytes] | None = None
+        while True:
+            context, control, fragment = self._fragment_received()
+            is_command = bool(control & 1)
+            pieces[is_command].append(fragment)
+            if not control & 2:
+                continue
+            if is_command:
+                command = decode_command(b"".join(pieces[True]))
+                if command[0x0800] == struct.pack("<H", _NO_DATA_SET):
+                    return context, command, b""
+            elif command is not None:
+                return context, command, b"".join(pieces[False])
+
+    def _fragment_received(self) -> tuple[int, int, bytes]:
+        """The next presentation data value: context, message control header, fragment (PS3.8 E.2)."""
+        while not self._fragments:
+            kind, body = self._read_pdu()
+            if kind != _DATA:
+                raise RequestError(f"PDU {kind:#04x} instead of data: {body.hex(' ')}")
+            offset = 0
+            while offset < len(body):
+                length, context, control = struct.unpack_from(">LBB", body, offset)
+                self._fragments.append((context, control, body[offset + 6 : offset + 4 + length]))
+                offset += 4 + length
+        return self._fragments.popleft()
+
+    def _read_pdu(self) -> tuple[int, bytes]:
+        header = self._read(6)
+        kind, length = struct.unpack(">BxL", header)
+        return kind, self._read(length)
+
+    def _read(self, size: int) -> bytes:
+        data: bytes = self._reader.read(size)
+        if len(data) != size:
+            raise RequestError("the peer closed the connection")
+        return data
+
+
+def _text(command: dict[int, bytes], number: int) -> str:
+    return command.get(number, b"").decode("ascii", "replace").rstrip("\0 ")
+
+
+def _as_response(command: dict[int, bytes]) -> Response:
+    if 0x0900 not in command:
+        raise RequestError("a request where a response was due")
+    return Response(struct.unpack("<H", command[0x0900])[0], _text(command, 0x0902), command)
