@@ -1,0 +1,232 @@
+"""Query service: C-FIND of the Query/Retrieve information models (PS3.4 C.4.1).
+
+A worker thread reads the identifier, plans, and finds and encodes the matches page by page; the event loop sends each
+page while nothing is kept of those before. The next page is asked for when the peer has taken the last one, so a slow
+peer holds up its own query and nothing else (F11), and between pages a C-CANCEL ends the search (F10).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Iterator
+from time import perf_counter
+from typing import Final, NamedTuple
+
+from fastarchive.archive import Archive
+from fastarchive.dicom.attributes import InformationModel, Level, model_of
+from fastarchive.dicom.transfer_syntaxes import Encoding, encoding_of
+from fastarchive.metrics import Metrics
+from fastarchive.query.execute import matches
+from fastarchive.query.identifier import IdentifierError, parse_find
+from fastarchive.query.options import FindOptions
+from fastarchive.query.plan import plan
+from fastarchive.query.respond import Responder
+from fastarchive.services import status
+from fastarchive.services.context import Limits, ServiceContext
+from fastarchive.services.faults import log_unexpected
+from fastarchive.services.responses import refuse, response_to
+from fastarchive.upperlayer import (
+    Association,
+    AssociationError,
+    Command,
+    DataSetTooLarge,
+    Message,
+    encode_command,
+)
+
+__all__ = ["handle"]
+
+_log: Final = logging.getLogger(__name__)
+
+_BURST: Final = 250
+"""Answers given to the transport at a time; a C-CANCEL is looked for between bursts."""
+
+_Answers = list[tuple[bytes, bytes | None]]
+
+
+class _End(NamedTuple):
+    """How a search ended: the final status, what to say about it, and the word it is counted under."""
+
+    status: int
+    outcome: str
+    comment: str = ""
+    offending_elements: tuple[int, ...] = ()
+
+
+_COMPLETE: Final = _End(status.SUCCESS, "success")
+_CANCELLED: Final = _End(status.CANCELLED, "cancelled")
+_TOO_MANY: Final = _End(status.OUT_OF_RESOURCES, "refused", "more matches than one query may have")
+_TOO_LONG: Final = _End(status.OUT_OF_RESOURCES, "refused", "the search took longer than one query may")
+_FAILED: Final = _End(status.UNABLE_TO_PROCESS, "failed", "internal error, the search was given up")
+
+
+async def handle(association: Association, message: Message, context: ServiceContext) -> None:
+    """Answer one C-FIND: a pending response for each match, then exactly one final response (F1 to F3, F9)."""
+    started = perf_counter()
+    command = message.command
+    known = model_of(message.context.abstract_syntax)
+    if known is None or command.affected_sop_class != message.context.abstract_syntax:
+        await refuse(
+            association, message, status.SOP_CLASS_NOT_SUPPORTED, "Affected SOP Class UID is not that of the context"
+        )
+        return
+    try:
+        identifier = await message.data_set(context.limits.identifier)
+    except DataSetTooLarge:
+        await refuse(association, message, status.OUT_OF_RESOURCES, "the identifier is too large")
+        return
+    search = _Search(
+        archive=context.archive,
+        command=command,
+        identifier=identifier,
+        encoding=encoding_of(message.context.transfer_syntax),
+        model=known[0],
+        options=FindOptions.agreed(
+            association.extended_negotiation.get(message.context.abstract_syntax), match_unknown=context.match_unknown
+        ),
+        retrieve_ae=context.title_for(association.called_ae),
+    )
+    watch = _Watch(context.metrics, known[0], started)
+    try:
+        end = await _stream(association, message, context, search, watch)
+    except AssociationError:
+        context.metrics.find_requests.labels(outcome="aborted").inc()
+        raise
+    except IdentifierError as error:
+        end = _End(error.status, "refused", error.comment, tuple(error.offending))
+    except Exception as error:  # the peer gets a status for whatever went wrong
+        log_unexpected(_log, "C-FIND", error)
+        context.metrics.unexpected_errors.labels(service="C-FIND").inc()
+        end = _FAILED
+    finally:
+        context.queries.submit(search.close)
+    await association.send(
+        message.context.id,
+        response_to(command, end.status, comment=end.comment, offending_elements=end.offending_elements),
+    )
+    watch.finished(search.level, search.answered, end)
+
+
+async def _stream(
+    association: Association, message: Message, context: ServiceContext, search: _Search, watch: _Watch
+) -> _End:
+    """Send all matches; what is returned says how the search came to its end."""
+    message_id = message.command.message_id
+    while not association.cancelled(message_id):
+        answers = await context.queries.run(search.page)
+        if answers is None:
+            return _COMPLETE
+        permitted = _permitted(search.answered, len(answers), context.limits)
+        for first in range(0, permitted, _BURST):
+            if association.cancelled(message_id):
+                return _CANCELLED
+            burst = answers[first : min(first + _BURST, permitted)]
+            await association.send_many(message.context.id, burst)
+            search.answered += len(burst)
+            watch.answered(search.level)
+        if permitted < len(answers):
+            return _TOO_MANY
+        if watch.exceeds(context.limits.find_seconds):
+            return _TOO_LONG
+    return _CANCELLED
+
+
+def _permitted(answered: int, more: int, limits: Limits) -> int:
+    """How many of `more` answers may still be sent after `answered`."""
+    return min(more, limits.find_answers - answered) if limits.find_answers else more
+
+
+class _Search:
+    """One query, from identifier to encoded answers. Its methods run in worker threads, one at a time."""
+
+    def __init__(
+        self,
+        *,
+        archive: Archive,
+        command: Command,
+        identifier: bytes,
+        encoding: Encoding,
+        model: InformationModel,
+        options: FindOptions,
+        retrieve_ae: str,
+    ) -> None:
+        self.level: Level | None = None
+        self.answered = 0
+        self._archive = archive
+        self._command = command
+        self._identifier = identifier
+        self._encoding = encoding
+        self._model = model
+        self._options = options
+        self._retrieve_ae = retrieve_ae
+        self._pages: Iterator[_Answers] | None = None
+
+    def page(self) -> _Answers | None:
+        """The next answers, each a command set and an identifier; None at the end.
+
+        A page may be empty: then the search goes on. Raises IdentifierError (A900).
+        """
+        if self._pages is None:
+            self._pages = self._search()
+        return next(self._pages, None)
+
+    def close(self) -> None:
+        """Give the search up and let go of what it holds."""
+        if isinstance(self._pages, Generator):
+            self._pages.close()
+
+    def _search(self) -> Iterator[_Answers]:
+        query = parse_find(self._identifier, self._encoding, self._model, self._options)
+        self.level = query.level
+        responder = Responder(query, self._encoding, self._retrieve_ae)
+        pending = _pending(self._command, responder.pending_status)
+        identifier = responder.identifier
+        view = self._archive.index.view()
+        for page in matches(plan(query, view), view):
+            yield [(pending, identifier(match)) for match in page]
+
+
+def _pending(command: Command, code: int) -> bytes:
+    """The command set of a pending response, the same for all matches of a query (F3)."""
+    return encode_command(
+        Command(
+            field=command.field.response,
+            responding_to=command.message_id,
+            affected_sop_class=command.affected_sop_class,
+            status=code,
+            has_data_set=True,
+        )
+    )
+
+
+class _Watch:
+    """Times one query and counts what it answered."""
+
+    def __init__(self, metrics: Metrics, model: InformationModel, started: float) -> None:
+        self._metrics = metrics
+        self._model = model.value
+        self._started = started
+        self._first: float | None = None
+
+    def answered(self, level: Level | None) -> None:
+        """A burst was sent; only the first one matters."""
+        if self._first is None:
+            self._first = perf_counter() - self._started
+
+    def exceeds(self, seconds: float) -> bool:
+        """Whether the query takes longer than `seconds`; 0 stands for no limit."""
+        return bool(seconds) and perf_counter() - self._started > seconds
+
+    def finished(self, level: Level | None, answers: int, end: _End) -> None:
+        """The final response was sent; `level` is None if the identifier could not be read."""
+        metrics = self._metrics
+        metrics.find_requests.labels(outcome=end.outcome).inc()
+        if level is None:
+            _log.info("C-FIND refused: %04XH %s", end.status, end.comment)
+            return
+        whole = perf_counter() - self._started
+        labels = (self._model, level.value)
+        metrics.find_first_answer.labels(*labels).observe(whole if self._first is None else self._first)
+        metrics.find_duration.labels(*labels).observe(whole)
+        metrics.find_answers.labels(*labels).inc(answers)
+        _log.debug("C-FIND %s: %d answers in %.1f ms, %04XH", level.value, answers, whole * 1000, end.status)

@@ -1,0 +1,109 @@
+"""Which associations the archive accepts, and what it agrees to in them (PS3.7 Annex D, PS3.4 B.3 and C.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from typing import Final
+
+from pydicom._uid_dict import UID_dictionary
+
+from fastarchive.dicom.attributes import model_of
+from fastarchive.dicom.transfer_syntaxes import (
+    ALL_TRANSFER_SYNTAXES,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
+from fastarchive.dicom.uids import STORAGE_SOP_CLASSES, VERIFICATION, is_valid_uid
+from fastarchive.query.options import answer_negotiation
+from fastarchive.upperlayer import AcceptorPolicy
+
+__all__ = ["acceptor_policy", "is_storage"]
+
+_DICOM_ROOT: Final = "1.2.840.10008."
+_STANDARD_STORAGE_ARCS: Final = ("1.2.840.10008.5.1.4.1.1.", "1.2.840.10008.5.1.4.34.", "1.2.840.10008.5.1.4.43.")
+
+_OTHER_SOP_CLASSES: Final[frozenset[str]] = frozenset(
+    uid
+    for uid, (_, kind, *_) in UID_dictionary.items()
+    if kind in {"SOP Class", "Meta SOP Class", "Service Class"} and uid not in STORAGE_SOP_CLASSES
+)
+"""Every SOP class of the standard that is not one of composite storage."""
+
+_IDENTIFIER_TRANSFER_SYNTAXES: Final = (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+)
+"""What an identifier may be encoded in: deflating a few hundred bytes helps nobody."""
+
+# PS3.4 Table B.3-1: level 2 (every attribute is kept), reserved, signature level 3 (signatures stay valid because the
+# bytes are kept), reserved, no coercion of elements, reserved.
+_STORAGE_EXTENSION: Final = bytes((2, 0, 3, 0, 0, 0))
+
+
+@lru_cache(maxsize=4096)
+def is_storage(sop_class: str, accept_unknown: bool = True) -> bool:
+    """Whether instances of `sop_class` are stored.
+
+    Those of the standard always are. With `accept_unknown` so are private ones and those which a later edition of the
+    standard added to its storage classes; whatever is known to be something else is not.
+    """
+    if sop_class in STORAGE_SOP_CLASSES:
+        return True
+    if not accept_unknown or sop_class in _OTHER_SOP_CLASSES or not is_valid_uid(sop_class):
+        return False
+    return not sop_class.startswith(_DICOM_ROOT) or sop_class.startswith(_STANDARD_STORAGE_ARCS)
+
+
+def acceptor_policy(
+    *,
+    called_titles: Collection[str] | None = None,
+    calling_titles: Collection[str] = (),
+    accept_unknown_sop_classes: bool = True,
+    maximum_length: int = 128 * 1024,
+) -> AcceptorPolicy:
+    """The archive's policy.
+
+    `called_titles`: the AE titles it may be called by, None for any (A1: others are rejected 1/1/7). `calling_titles`:
+    who may call, nobody named means anybody (others 1/1/3). `maximum_length`: the longest P-DATA-TF it takes, bytes.
+
+    Within a context the requestor's first transfer syntax that is known wins: it is the one the requestor has the
+    instance in, and everything is stored as received.
+    """
+    allowed = frozenset(calling_titles)
+
+    def transfer_syntaxes(abstract_syntax: str) -> Sequence[str] | None:
+        if abstract_syntax == VERIFICATION or model_of(abstract_syntax) is not None:
+            return _IDENTIFIER_TRANSFER_SYNTAXES
+        if is_storage(abstract_syntax, accept_unknown_sop_classes):
+            return ALL_TRANSFER_SYNTAXES
+        return None
+
+    def calling(calling_ae: str, called_ae: str, host: str) -> bool:
+        return not allowed or calling_ae in allowed
+
+    def roles(sop_class: str, scu: bool, scp: bool) -> tuple[bool, bool]:
+        # Whoever retrieves by C-GET takes the instances in the role of an SCP of their classes (PS3.4 C.5.3).
+        return scu, scp and is_storage(sop_class, accept_unknown_sop_classes)
+
+    def extended(sop_class: str, offered: bytes) -> bytes | None:
+        model = model_of(sop_class)
+        if model is not None and model[1] == "FIND":
+            return answer_negotiation(offered)
+        if model is not None:
+            return bytes(len(offered[:2]))  # neither relational retrieval nor multi-frame conversion (N2, N3)
+        if is_storage(sop_class, accept_unknown_sop_classes):
+            return _STORAGE_EXTENSION[: len(offered)]
+        return None
+
+    return AcceptorPolicy(
+        transfer_syntaxes=transfer_syntaxes,
+        called_titles=None if called_titles is None else frozenset(called_titles),
+        calling=calling,
+        requestor_order=True,
+        roles=roles,
+        extended=extended,
+        maximum_length=maximum_length,
+    )

@@ -1,0 +1,197 @@
+"""Sending stored instances as C-STORE sub-operations, the next one being read while one is on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from typing import Final, NamedTuple
+
+from fastarchive.archive import Archive
+from fastarchive.services.context import ServiceContext
+from fastarchive.services.conversion import ConversionError, convert
+from fastarchive.services.faults import log_unexpected
+from fastarchive.services.suboperations import Instance, Outcome, choose_context
+from fastarchive.services.threads import Threads
+from fastarchive.store.blobs import DamagedInstance
+from fastarchive.upperlayer import Association, AssociationAborted, Command, CommandField, PresentationContext
+
+__all__ = ["Originator", "Sender"]
+
+_log: Final = logging.getLogger(__name__)
+
+_MEDIUM_PRIORITY: Final = 0x0000
+_UNEXPECTED_PDU: Final = (2, 2)
+_PIECES_AT_A_TIME: Final = 4
+"""Chunks of a large instance that one visit to a worker thread brings."""
+
+
+class Originator(NamedTuple):
+    """Who asked for a C-MOVE: what its sub-operations say they are for (R7)."""
+
+    ae_title: str
+    message_id: int
+
+
+class _Ready(NamedTuple):
+    """An instance that can be sent: where, and its bytes, either all of them or a way to read them."""
+
+    presentation: PresentationContext
+    whole: Sequence[bytes] | None
+    size: int
+
+
+class Sender:
+    """Sends instances over one association; whichever way a single one fails, the others are sent.
+
+    `carrier` is the association to the destination of a C-MOVE, or the very association of a C-GET.
+    `service` is "C-MOVE" or "C-GET".
+    """
+
+    def __init__(
+        self, carrier: Association, context: ServiceContext, service: str, originator: Originator | None = None
+    ) -> None:
+        self._carrier = carrier
+        self._context = context
+        self._originator = originator
+        self._contexts = tuple(carrier.contexts.values())
+        self._message_id = 0
+        self._bytes = context.metrics.retrieve_bytes.labels(service=service)
+        self.responses = 0
+        """Answers the other side gave: as long as it is 0 there is no sign that it works at all."""
+
+    async def send(self, instances: Sequence[Instance]) -> AsyncGenerator[tuple[Instance, Outcome], None]:
+        """Send `instances` one after another and tell how each of them went, as it is done.
+
+        Whoever iterates may stop at any time. Raises AssociationError when the association is over; the instance after
+        the last one told of was under way then.
+        """
+        next_one: asyncio.Future[_Ready | None] | None = None
+        try:
+            for index, instance in enumerate(instances):
+                coming = next_one or self._prepare(instance)
+                next_one = None
+                ready = await coming
+                if index + 1 < len(instances):
+                    next_one = self._prepare(instances[index + 1])
+                yield instance, Outcome.FAILED if ready is None else await self._store(instance, ready)
+        finally:
+            if next_one is not None:
+                next_one.cancel()
+
+    def _prepare(self, instance: Instance) -> asyncio.Future[_Ready | None]:
+        context = self._context
+        job = partial(_read, context, self._contexts, instance)
+        return context.retrieves.start(job)
+
+    async def _store(self, instance: Instance, ready: _Ready) -> Outcome:
+        """One C-STORE request and its response."""
+        carrier = self._carrier
+        self._message_id = self._message_id % 0xFFFF + 1
+        request = Command(
+            field=CommandField.C_STORE_RQ,
+            message_id=self._message_id,
+            affected_sop_class=instance.sop_class,
+            affected_sop_instance=instance.sop_instance,
+            priority=_MEDIUM_PRIORITY,
+            has_data_set=True,
+            move_originator=self._originator.ae_title if self._originator else "",
+            move_originator_message_id=self._originator.message_id if self._originator else None,
+        )
+        if ready.whole is not None:
+            await carrier.send(ready.presentation.id, request, ready.whole)
+        else:
+            pieces = _Pieces(self._context, instance, ready.presentation.transfer_syntax)
+            try:
+                await carrier.send(ready.presentation.id, request, pieces.read())
+            except (DamagedInstance, ConversionError, OSError) as error:
+                # Half a data set can't be taken back: without an end to it the association is of no more use.
+                _note(self._context, instance, error)
+                await carrier.abort()
+                raise AssociationAborted("a data set could not be sent to its end") from error
+        self._bytes.inc(ready.size)
+        response = await carrier.receive(self._context.limits.response_seconds)
+        if response is None:
+            raise AssociationAborted("released in place of a response")
+        command = response.command
+        if command.field is not CommandField.C_STORE_RSP or command.responding_to != self._message_id:
+            await carrier.abort(*_UNEXPECTED_PDU)
+            raise AssociationAborted("something else in place of a response")
+        self.responses += 1
+        outcome = Outcome.of(command.status)
+        if outcome is Outcome.FAILED:
+            _log.warning("sub-operation refused by its destination: status %04XH", command.status or 0)
+        return outcome
+
+
+def _read(context: ServiceContext, contexts: Iterable[PresentationContext], instance: Instance) -> _Ready | None:
+    """In a worker thread: choose the context and read the instance; None if it can't be sent.
+
+    A large one is read through once, so that damage shows before its first byte is sent, and then again to send it.
+    """
+    presentation = choose_context(contexts, instance)
+    if presentation is None:
+        _log.warning(
+            "not sent: the destination takes %s neither in %s nor in what that can be rewritten to",
+            instance.sop_class,
+            instance.transfer_syntax,
+        )
+        return None
+    try:
+        chunks = _open(context.archive, instance, presentation.transfer_syntax)
+        if instance.length <= context.limits.read_ahead:
+            whole = list(chunks)
+            return _Ready(presentation, whole, sum(map(len, whole)))
+        size = sum(map(len, chunks))
+        return _Ready(presentation, None, size)
+    except Exception as error:  # this instance fails, the others are sent
+        _note(context, instance, error)
+        return None
+
+
+def _open(archive: Archive, instance: Instance, transfer_syntax: str) -> Iterator[bytes]:
+    chunks = archive.blobs.open(instance.location).chunks()
+    if transfer_syntax == instance.transfer_syntax:
+        return iter(chunks)
+    return convert(chunks, instance.transfer_syntax, transfer_syntax)
+
+
+def _note(context: ServiceContext, instance: Instance, error: Exception) -> None:
+    """Log and count why an instance could not be read; its UID is what an operator needs to find it."""
+    if isinstance(error, DamagedInstance):
+        context.metrics.damaged_instances.inc()
+        _log.error("instance %s is damaged and was not sent", instance.sop_instance)
+    elif isinstance(error, ConversionError):
+        _log.warning("instance %s was not sent: %s", instance.sop_instance, error)
+    else:
+        log_unexpected(_log, "reading an instance", error)
+        context.metrics.unexpected_errors.labels(service="read").inc()
+
+
+class _Pieces:
+    """A large instance, read in worker threads as the network takes it."""
+
+    def __init__(self, context: ServiceContext, instance: Instance, transfer_syntax: str) -> None:
+        self._threads: Threads = context.retrieves
+        self._archive = context.archive
+        self._instance = instance
+        self._transfer_syntax = transfer_syntax
+        self._chunks: Iterator[bytes] | None = None
+
+    async def read(self) -> AsyncIterator[bytes]:
+        """The bytes of the data set, one batch of chunks being read while the one before is sent."""
+        coming = self._threads.start(self._batch)
+        try:
+            while batch := await coming:
+                coming = self._threads.start(self._batch)
+                for chunk in batch:
+                    yield chunk
+        finally:
+            coming.cancel()
+
+    def _batch(self) -> list[bytes]:
+        if self._chunks is None:
+            self._chunks = _open(self._archive, self._instance, self._transfer_syntax)
+        return list(islice(self._chunks, _PIECES_AT_A_TIME))

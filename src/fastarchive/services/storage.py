@@ -1,0 +1,200 @@
+"""Storage service class: C-STORE (PS3.4 Annex B).
+
+The data set flows into an intake as it arrives, in bounded memory. The work on it, from the digest to the compressed
+record, is one job of a worker thread, which also hands the record to the log. The response is sent when the record is
+on stable storage (S1): Success for a new instance and for one that is there already, a failure for everything that was
+not stored, and among them, under the policy *keep first*, a different data set with the UID of a stored one (S3).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Future
+from errno import EDQUOT, EMFILE, ENFILE, ENOMEM, ENOSPC
+from time import perf_counter
+from typing import Final, NamedTuple
+
+from anyio import CancelScope
+
+from fastarchive.archive import Outcome, Receipt
+from fastarchive.services import status
+from fastarchive.services.context import ServiceContext
+from fastarchive.services.faults import log_unexpected
+from fastarchive.services.responses import response_to
+from fastarchive.store.intake import SPILL, Intake, IntakeError
+from fastarchive.store.log import LogBroken, NoSpace
+from fastarchive.upperlayer import Association, AssociationError, Command, Message, PresentationContext
+
+__all__ = ["handle"]
+
+_log: Final = logging.getLogger(__name__)
+
+_AFFECTED_SOP_CLASS: Final = 0x0000_0002
+_AFFECTED_SOP_INSTANCE: Final = 0x0000_1000
+_OUT_OF_RESOURCES: Final = frozenset({ENOSPC, EDQUOT, EMFILE, ENFILE, ENOMEM})
+
+
+class _Answer(NamedTuple):
+    """What the sender is told, and the word the instance is counted under."""
+
+    status: int
+    outcome: str
+    comment: str = ""
+    offending_elements: tuple[int, ...] = ()
+
+
+_ANSWERS: Final[Mapping[Outcome, _Answer]] = {
+    Outcome.STORED: _Answer(status.SUCCESS, "stored"),
+    Outcome.ALREADY_PRESENT: _Answer(status.SUCCESS, "already-present"),
+    Outcome.CONFLICT_KEPT_FIRST: _Answer(
+        status.DATA_SET_DOES_NOT_MATCH, "conflict", "UID is stored with other content; the first one is kept"
+    ),
+}
+_NO_SPACE: Final = _Answer(status.OUT_OF_RESOURCES, "no-space", "out of resources, nothing was stored")
+_LOG_BROKEN: Final = _Answer(status.PROCESSING_FAILURE, "failed", "writing failed, nothing was stored")
+_FAILED: Final = _Answer(status.PROCESSING_FAILURE, "failed", "internal error, nothing was stored")
+
+
+async def handle(association: Association, message: Message, context: ServiceContext) -> None:
+    """Store one instance and answer (S1 to S3, S8 to S10); never raises for what the data set holds.
+
+    Raises AssociationError when the association ends first; nothing was acknowledged then.
+    """
+    metrics = context.metrics
+    chunks = _Counted(message.chunks())
+    started = perf_counter()
+    answer = _refusal(message.command, message.context)
+    if answer is None:
+        answer = await _store(association, message, context, chunks, started)
+    await chunks.drop()  # of a refused data set; it has to be read before the answer
+    received = chunks.ended or started
+    response = response_to(
+        message.command, answer.status, comment=answer.comment, offending_elements=answer.offending_elements
+    )
+    await association.send(message.context.id, response)
+    metrics.store_receive.observe(received - started)
+    metrics.store_acknowledge.observe(perf_counter() - received)
+    metrics.count_instance(answer.outcome, association.calling_ae, chunks.size)
+    if answer.status != status.SUCCESS:
+        _log.warning(
+            "C-STORE from %s refused: %04XH %s", metrics.ae_label(association.calling_ae), answer.status, answer.comment
+        )
+
+
+async def _store(
+    association: Association, message: Message, context: ServiceContext, chunks: _Counted, started: float
+) -> _Answer:
+    """Take the data set in and wait until it is durable; every error but the association's becomes an answer."""
+    intake = context.archive.receive(
+        transfer_syntax=message.context.transfer_syntax,
+        sop_class=message.command.affected_sop_class,
+        sop_instance=message.command.affected_sop_instance,
+        calling_ae=association.calling_ae,
+        called_ae=association.called_ae,
+    )
+    ours = True
+    try:
+        async for chunk in chunks:
+            intake.write(chunk)
+            if intake.pending >= SPILL:
+                with CancelScope(shield=True):  # the thread works on the intake until it is done
+                    await context.ingest.run(intake.drain)
+        ours = False
+        receipt = await context.ingest.run_then_wait(_submission(context, intake))
+    except AssociationError:
+        raise
+    except Exception as error:  # the sender gets a status for whatever went wrong
+        return _answer_for_error(error)
+    finally:
+        if ours:
+            intake.close()
+    _observe_stages(context, receipt)
+    return _ANSWERS[receipt.outcome]
+
+
+class _Counted:
+    """The chunks of a data set, counted; can be taken up again where a reader left off."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self.size = 0
+        self.ended: float | None = None
+        """When the last byte was taken, on the clock of perf_counter()."""
+
+    def __aiter__(self) -> _Counted:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            chunk = await anext(self._chunks)
+        except StopAsyncIteration:
+            if self.ended is None:
+                self.ended = perf_counter()
+            raise
+        self.size += len(chunk)
+        return chunk
+
+    async def drop(self) -> None:
+        """Read what is left to the end."""
+        async for _ in self:
+            pass
+
+
+def _refusal(command: Command, presentation: PresentationContext) -> _Answer | None:
+    """What is wrong with the command itself, before a byte of the data set is looked at (S3)."""
+    if command.affected_sop_class != presentation.abstract_syntax:
+        return _Answer(
+            status.SOP_CLASS_NOT_SUPPORTED,
+            "refused",
+            "Affected SOP Class UID is not that of the context",
+            (_AFFECTED_SOP_CLASS,),
+        )
+    if not command.affected_sop_instance:
+        return _Answer(
+            status.INVALID_SOP_INSTANCE, "refused", "Affected SOP Instance UID is missing", (_AFFECTED_SOP_INSTANCE,)
+        )
+    if not command.has_data_set:
+        return _Answer(status.CANNOT_UNDERSTAND, "refused", "the request has no data set")
+    return None
+
+
+def _submission(context: ServiceContext, intake: Intake) -> Callable[[], Future[Receipt]]:
+    """The job of the worker thread, which owns `intake` from now on: finish the record and hand it to the log."""
+
+    def submit() -> Future[Receipt]:
+        try:
+            future = context.archive.submit(intake)
+        except BaseException:
+            intake.close()
+            raise
+        future.add_done_callback(lambda _: intake.close())
+        return future
+
+    return submit
+
+
+def _answer_for_error(error: Exception) -> _Answer:
+    """The status for a data set that was not stored (S2); unforeseen errors get a line in the log."""
+    if isinstance(error, IntakeError):
+        code = status.CANNOT_UNDERSTAND if error.kind == "malformed" else status.DATA_SET_DOES_NOT_MATCH
+        return _Answer(code, "refused", error.comment, () if error.tag is None else (error.tag,))
+    if isinstance(error, NoSpace) or (isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES):
+        return _NO_SPACE
+    if isinstance(error, LogBroken):
+        return _LOG_BROKEN
+    log_unexpected(_log, "C-STORE", error)
+    return _FAILED
+
+
+def _observe_stages(context: ServiceContext, receipt: Receipt) -> None:
+    """Observe what the threads measured; a stage that did not happen (no sync for a re-send) is not observed."""
+    metrics = context.metrics
+    for stage, histogram in (
+        ("digest", metrics.store_digest),
+        ("compress", metrics.store_compress),
+        ("sync", metrics.store_sync),
+    ):
+        seconds = receipt.timings.get(stage)
+        if seconds is not None:
+            histogram.observe(seconds)

@@ -1,0 +1,147 @@
+"""A small pool of worker threads whose results come back to the event loop in batches.
+
+The hash functions, zstd and fdatasync release the interpreter lock, so the services hand their work to threads. What is
+left is the price of the hand-over. ``loop.run_in_executor`` wakes the event loop once for each result; here everything
+that finishes while the loop is busy is delivered by one wake-up, which is the normal case when a group commit makes
+eight instances durable at the same moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+__all__ = ["Threads"]
+
+T = TypeVar("T")
+_Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
+
+
+class _Deliveries:
+    """Brings outcomes from any thread to the futures of one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._waiting: deque[_Outcome] = deque()
+        self._woken = False
+
+    def post(self, outcome: _Outcome) -> None:
+        self._waiting.append(outcome)
+        # Appending comes before the look at the flag, and _deliver() lowers the flag before it takes anything out:
+        # an outcome is either seen by the delivery under way or starts the next one.
+        if not self._woken:
+            self._woken = True
+            try:
+                self.loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                self._waiting.clear()
+
+    def _deliver(self) -> None:
+        self._woken = False
+        while self._waiting:
+            future, result, error = self._waiting.popleft()
+            if future.done():  # the task that waited was cancelled
+                continue
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+
+class Threads:
+    """`size` worker threads, started when they are first needed. Safe to use from one event loop at a time.
+
+    A waiting task may be cancelled at any moment; the function it handed over then runs to its end all the same, and
+    its result is dropped. So a function owns what it works on until it returns.
+    """
+
+    def __init__(self, size: int, name: str) -> None:
+        if size < 1:
+            raise ValueError(f"a pool of {size} threads can do no work")
+        self._size = size
+        self._name = name
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._deliveries: _Deliveries | None = None
+        self._closed = False
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Call `function` in a worker thread and return what it returns, or raise what it raises."""
+        return await self.start(function)
+
+    def start(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Call `function` in a worker thread; the future has its result. Cancelling the future drops the result."""
+        deliveries, future = self._prepare()
+
+        def job() -> None:
+            try:
+                deliveries.post((future, function(), None))
+            except BaseException as error:  # it is raised again where the result is awaited
+                deliveries.post((future, None, error))
+
+        self._submit(job)
+        return future
+
+    async def run_then_wait(self, function: Callable[[], concurrent.futures.Future[T]]) -> T:
+        """Call `function` in a worker thread, then wait for the future it returns without holding the thread."""
+        deliveries, future = self._prepare()
+
+        def finished(inner: concurrent.futures.Future[T]) -> None:
+            if inner.cancelled():
+                deliveries.post((future, None, concurrent.futures.CancelledError()))
+                return
+            error = inner.exception()
+            deliveries.post((future, None if error else inner.result(), error))
+
+        def job() -> None:
+            try:
+                function().add_done_callback(finished)
+            except BaseException as error:  # it is raised again where the result is awaited
+                deliveries.post((future, None, error))
+
+        self._submit(job)
+        result: T = await future
+        return result
+
+    def submit(self, function: Callable[[], object]) -> None:
+        """Call `function` in a worker thread some time soon and don't wait; what it raises is dropped."""
+
+        def job() -> None:
+            with suppress(Exception):
+                function()
+
+        self._submit(job)
+
+    def close(self) -> None:
+        """Let the threads finish what was handed over, and wait for them. Calling it again does nothing."""
+        if not self._closed:
+            self._closed = True
+            for _ in self._threads:
+                self._jobs.put(None)
+            for thread in self._threads:
+                thread.join()
+
+    def _prepare(self) -> tuple[_Deliveries, asyncio.Future[Any]]:
+        loop = asyncio.get_running_loop()
+        if self._deliveries is None or self._deliveries.loop is not loop:
+            self._deliveries = _Deliveries(loop)
+        return self._deliveries, loop.create_future()
+
+    def _submit(self, job: Callable[[], None]) -> None:
+        if self._closed:
+            raise RuntimeError("the worker threads are stopped")
+        self._jobs.put(job)
+        if len(self._threads) < self._size:
+            thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
