@@ -5,17 +5,19 @@ intent in, bytes out. `transport`, `association`, `acceptor` and `requestor` are
 """
 
 from fastarchive.upperlayer.acceptor import Drain, serve
-from fastarchive.upperlayer.association import (
-    Association,
+from fastarchive.upperlayer.association import Association
+from fastarchive.upperlayer.commands import Command, CommandError, CommandField, decode_command, encode_command
+from fastarchive.upperlayer.errors import (
     AssociationAborted,
     AssociationError,
     AssociationRejected,
     AssociationTimeout,
     DataSetTooLarge,
-    Message,
+    LocalProtocolError,
+    ProtocolError,
+    RemoteProtocolError,
 )
-from fastarchive.upperlayer.commands import Command, CommandError, CommandField, decode_command, encode_command
-from fastarchive.upperlayer.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
+from fastarchive.upperlayer.messages import Message
 from fastarchive.upperlayer.negotiation import AcceptorPolicy, PresentationContext, ProposedContext
 from fastarchive.upperlayer.options import Limits, Observer, Timeouts
 from fastarchive.upperlayer.requestor import connect

@@ -2,33 +2,64 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import logging
 import socket
+import traceback
 from collections.abc import Awaitable, Callable
 
 import anyio
-from anyio.abc import TaskStatus
+from anyio.abc import TaskGroup, TaskStatus
 
 from fastarchive.upperlayer.association import Association
-from fastarchive.upperlayer.negotiation import AcceptorPolicy
+from fastarchive.upperlayer.connection import Connection, read_buffer
+from fastarchive.upperlayer.errors import AssociationError
+from fastarchive.upperlayer.machine import Machine
+from fastarchive.upperlayer.negotiation import LOCAL_LIMIT_EXCEEDED, AcceptorPolicy, Agreement, negotiate
 from fastarchive.upperlayer.options import Limits, Observer, Timeouts
+from fastarchive.upperlayer.pdu import AssociateReject, AssociateRequest
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[Association], Awaitable[None]]
+
+_SPARE_CONNECTIONS = 64
+"""Connections beyond the maximum of associations: being rejected, closing, or silent until ARTIM. More wait unaccepted."""
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_GONE = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR}
 
 
 class Drain:
-    """Asks a running serve() to end: `start()` stops accepting; associations that wait for their next message are
-    ended, those within an operation finish it; after `grace` seconds what is left is aborted, and serve() returns."""
+    """Asks a running serve() to end in order.
 
-    def __init__(self, grace: float = 30.0) -> None:
+    After start() nothing more is accepted; an association that is silent for `quiet` seconds while its service waits
+    for a message is aborted, the others go on; what is left after `grace` seconds is aborted, and serve() returns.
+    start() is to be called on the event loop.
+    """
+
+    def __init__(self, *, grace: float = 30.0, quiet: float = 1.0) -> None:
         self.grace = grace
+        self.quiet = quiet
+        self._event = anyio.Event()
 
     def start(self) -> None:
-        raise NotImplementedError
+        self._event.set()
+
+    @property
+    def started(self) -> bool:
+        return self._event.is_set()
+
+    async def wait(self) -> None:
+        """Until start() is called."""
+        await self._event.wait()
 
 
 async def serve(
     listener: socket.socket,
     *,
     policy: AcceptorPolicy,
-    handler: Callable[[Association], Awaitable[None]],
+    handler: Handler,
     maximum_associations: int = 100,
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
@@ -36,9 +67,147 @@ async def serve(
     drain: Drain | None = None,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Accept associations on a bound, listening TCP socket until drained or cancelled; `task_status.started()` when ready.
+    """Accept associations on a bound, listening TCP socket until drained or cancelled.
 
-    `handler` runs once an association is established; when it returns the association is released or, if the peer
-    is still in the middle of something, aborted. An exception from it aborts the association and is logged.
+    `listener` may be shared with other processes and is not closed. `task_status.started()` is called when accepting.
+    `handler` runs once an association is established; it should return when receive() gives None. When it returns earlier
+    the association is aborted. Its exceptions abort the association and are logged without their text, which might show
+    data of patients; AssociationError from it is a matter of course and not logged. More than `maximum_associations` at
+    once are rejected as temporary (2/3/2).
     """
-    raise NotImplementedError
+    acceptor = _Acceptor(
+        listener,
+        policy,
+        handler,
+        maximum_associations,
+        timeouts or Timeouts(),
+        limits or Limits(),
+        observer or Observer(),
+    )
+    drain = drain or Drain()
+    async with anyio.create_task_group() as connections:
+        async with anyio.create_task_group() as accepting:
+            accepting.start_soon(acceptor.accept, connections)
+            task_status.started()
+            await drain.wait()
+            accepting.cancel_scope.cancel()
+        acceptor.end_when_quiet(drain.quiet)
+        with anyio.move_on_after(drain.grace):
+            await acceptor.wait_until_empty()
+        connections.cancel_scope.cancel()
+
+
+class _Acceptor:
+    def __init__(
+        self,
+        listener: socket.socket,
+        policy: AcceptorPolicy,
+        handler: Handler,
+        maximum_associations: int,
+        timeouts: Timeouts,
+        limits: Limits,
+        observer: Observer,
+    ) -> None:
+        self._listener = listener
+        self._policy = policy
+        self._handler = handler
+        self._maximum_associations = maximum_associations
+        self._timeouts = timeouts
+        self._limits = limits
+        self._observer = observer
+        self._buffer = read_buffer()
+        self._connections: set[Connection] = set()
+        self._associations = 0
+        self._changed = anyio.Event()  # replaced each time a connection is gone
+        listener.setblocking(False)
+
+    async def accept(self, connections: TaskGroup) -> None:
+        while True:
+            while len(self._connections) >= self._maximum_associations + _SPARE_CONNECTIONS:
+                await self._changed.wait()
+            await anyio.wait_readable(self._listener)
+            try:
+                sock, address = self._listener.accept()
+            except BlockingIOError:
+                continue  # another process was quicker
+            except OSError as error:
+                if error.errno in _GONE:
+                    continue
+                if error.errno not in _EXHAUSTED:
+                    raise
+                logger.error("cannot accept connections: %s", error.strerror)
+                await anyio.sleep(0.1)
+                continue
+            try:
+                connection = self._connection(sock, (str(address[0]), int(address[1])))
+            except BaseException:
+                sock.close()
+                raise
+            self._connections.add(connection)
+            connections.start_soon(self._run, connection, sock, (str(address[0]), int(address[1])))
+
+    def end_when_quiet(self, seconds: float) -> None:
+        for connection in self._connections:
+            connection.end_when_quiet(seconds)
+
+    async def wait_until_empty(self) -> None:
+        while self._connections:
+            await self._changed.wait()
+
+    def _connection(self, sock: socket.socket, peer: tuple[str, int]) -> Connection:
+        sock.setblocking(False)
+        machine = Machine(
+            is_requestor=False,
+            maximum_length=self._policy.maximum_length,
+            command_limit=self._limits.command,
+            association_limit=self._limits.association_pdu,
+        )
+
+        def decide(request: AssociateRequest) -> Agreement | AssociateReject:
+            answer = negotiate(request, self._policy, peer[0])
+            if isinstance(answer, Agreement) and self._associations >= self._maximum_associations:
+                answer = LOCAL_LIMIT_EXCEEDED
+            if isinstance(answer, Agreement):
+                self._associations += 1
+            else:
+                self._observer.rejected(request.calling_ae, answer.result, answer.source, answer.reason)
+            return answer
+
+        return Connection(
+            sock, machine, buffer=self._buffer, timeouts=self._timeouts, limits=self._limits, decide=decide
+        )
+
+    async def _run(self, connection: Connection, sock: socket.socket, peer: tuple[str, int]) -> None:
+        """A connection from accept to close, whatever happens."""
+        self._observer.connected()
+        patience = 0.0  # when cancelled, the peer gets its A-ABORT and no time
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
+            agreed = await connection.established
+            if agreed is not None:
+                await self._handle(Association(connection, agreed, peer))
+            patience = self._timeouts.artim
+        except OSError:
+            pass  # the peer was gone before the transport was made
+        finally:
+            with anyio.CancelScope(shield=True):
+                await connection.finish(patience)
+            agreed = connection.agreement
+            self._connections.discard(connection)
+            self._associations -= agreed is not None
+            self._changed.set()
+            self._changed = anyio.Event()
+            title = agreed.request.calling_ae if agreed is not None else ""
+            self._observer.closed(title, connection.outcome, connection.received, connection.sent)
+
+    async def _handle(self, association: Association) -> None:
+        self._observer.accepted(association.calling_ae)
+        try:
+            await self._handler(association)
+        except AssociationError:
+            pass
+        except Exception as error:
+            await association.abort()
+            # Not the exception's text, nor locals: only where it happened.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            logger.error("handler of an association failed with %s\n%s", type(error).__qualname__, where)

@@ -2,103 +2,197 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 
-from fastarchive.upperlayer.commands import Command
-from fastarchive.upperlayer.negotiation import PresentationContext
+from fastarchive.upperlayer.commands import Command, encode_command
+from fastarchive.upperlayer.connection import Connection
+from fastarchive.upperlayer.errors import LocalProtocolError
+from fastarchive.upperlayer.messages import Message
+from fastarchive.upperlayer.negotiation import Agreement, PresentationContext
+from fastarchive.upperlayer.pdu import fragment_length, frame_command, frame_data_set
+from fastarchive.upperlayer.states import State
 from fastarchive.upperlayer.user_information import UserIdentity
 
-
-class AssociationError(Exception):
-    """The association is over, or never came to be."""
-
-
-class AssociationAborted(AssociationError):
-    """A-ABORT from the peer or from us, or the connection was lost. `source` and `reason` as in PS3.8 9.3.8;
-    `by_peer` is True when the peer aborted or went away."""
-
-    source: int
-    reason: int
-    by_peer: bool
-
-
-class AssociationTimeout(AssociationAborted):
-    """We aborted because the peer was silent or stuck for too long; `timer` names which limit of Timeouts."""
-
-    timer: str
-
-
-class AssociationRejected(AssociationError):
-    """The acceptor answered A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
-
-    result: int
-    source: int
-    reason: int
-
-
-class DataSetTooLarge(Exception):
-    """A data set longer than the limit given to Message.data_set()."""
-
-
-class Message:
-    """A command and the data set that came with it."""
-
-    context: PresentationContext
-    command: Command
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The data set's bytes as they arrive, once. Empty when the command announced none. Raises AssociationAborted
-        when the association ends before the data set does."""
-        raise NotImplementedError
-
-    async def data_set(self, limit: int) -> bytes:
-        """The whole data set. Raises DataSetTooLarge beyond `limit` bytes (the rest is dropped as it arrives)."""
-        raise NotImplementedError
+_BATCH = 1024 * 1024
+"""Most bytes of a data set handed to the transport before waiting for room."""
+_LONGEST_FRAGMENT = 1024 * 1024
+"""Longest P-DATA-TF we send to a peer that sets no limit."""
 
 
 class Association:
-    calling_ae: str
-    called_ae: str
-    peer: tuple[str, int]
-    contexts: Mapping[int, PresentationContext]
-    is_requestor: bool
-    extended_negotiation: Mapping[str, bytes]
-    user_identity: UserIdentity | None
-    peer_maximum_length: int
-    operations_window: tuple[int, int]
-    release_requested: bool
+    """An established association, acceptor's or requestor's; made by `acceptor.serve` and `requestor.connect`.
+
+    Not for several threads. One task at a time may receive; sending is serialised message by message.
+    """
+
+    def __init__(self, connection: Connection, agreed: Agreement, peer: tuple[str, int]) -> None:
+        information = agreed.request.user_information
+        self.calling_ae: str = agreed.request.calling_ae
+        self.called_ae: str = agreed.request.called_ae
+        self.peer = peer
+        self.contexts: Mapping[int, PresentationContext] = agreed.contexts
+        """Accepted presentation contexts by id."""
+        self.is_requestor: bool = connection.machine.is_requestor
+        self.extended_negotiation: Mapping[str, bytes] = agreed.extended
+        """Application information the acceptor returned, by SOP class (PS3.7 D.3.3.5)."""
+        self.user_identity: UserIdentity | None = information.user_identity
+        self.peer_maximum_length: int = agreed.peer_maximum_length
+        """Longest P-DATA-TF the peer takes, in bytes; 0: no limit (PS3.8 D.1)."""
+        self.operations_window: tuple[int, int] = agreed.operations_window
+        """Operations (invoked, performed) at once by this side; 0: no limit."""
+        peer_information = agreed.accept.user_information if self.is_requestor else information
+        self.peer_implementation: tuple[str, str] = (
+            peer_information.implementation_class_uid,
+            peer_information.implementation_version_name,
+        )
+        """The peer's implementation class UID and version name."""
+        self._connection = connection
+        self._longest = fragment_length(self.peer_maximum_length, _LONGEST_FRAGMENT)
+        self._sending = asyncio.Lock()
+        self._message: Message | None = None
 
     def context_for(self, abstract_syntax: str, transfer_syntax: str | None = None) -> PresentationContext | None:
-        """An accepted context of that abstract (and transfer) syntax."""
-        raise NotImplementedError
+        """The first accepted context of that abstract syntax (and transfer syntax, if given) in which we may be SCU."""
+        for context in self.contexts.values():
+            if context.abstract_syntax == abstract_syntax and context.as_scu:
+                if transfer_syntax in (None, context.transfer_syntax):
+                    return context
+        return None
 
-    async def receive(self, timeout: float | None = None) -> Message | None:
-        """The next request or response; None when the peer has released (already answered). What is left of the data
-        set of the message before is dropped. `timeout` in seconds overrides Timeouts.idle / Timeouts.response.
-        Raises AssociationAborted, AssociationTimeout."""
-        raise NotImplementedError
+    @property
+    def is_open(self) -> bool:
+        """Whether messages may still be sent."""
+        return self._connection.inbox.error is None
+
+    @property
+    def release_requested(self) -> bool:
+        """The peer wants to end the association, and is owed nothing but the answers under way."""
+        return self._connection.inbox.release_requested
 
     def cancelled(self, message_id: int) -> bool:
-        """Whether the peer has cancelled (C-CANCEL-RQ) the request of that Message ID, which is under way."""
-        raise NotImplementedError
+        """Whether the peer has cancelled (C-CANCEL-RQ) the request of that Message ID now under way. Seen as it arrives,
+        also while nobody receives; it never becomes a message."""
+        return message_id in self._connection.inbox.cancelled
+
+    async def receive(self, idle_limit: float | None = None) -> Message | None:
+        """The next request or response; None when the peer has released (and has been answered).
+
+        A long data set may still be arriving; what the service leaves unread of it is dropped by the next receive().
+        `idle_limit`: seconds of silence allowed, instead of Timeouts.idle (acceptor) or Timeouts.response (requestor).
+        Raises AssociationAborted, AssociationTimeout.
+        """
+        if self._message is not None:
+            self._message.discard()
+            self._message = None
+        connection = self._connection
+        if idle_limit is None:
+            idle_limit = connection.timeouts.response if self.is_requestor else connection.timeouts.idle
+        while True:
+            message = connection.inbox.take()
+            if message is not None:
+                self._message = message
+                return message
+            if connection.inbox.release_requested and not connection.machine.within_message:
+                connection.answer_release()
+                return None
+            await connection.wait(idle_limit)
 
     async def send(
         self,
         context_id: int,
         command: Command,
-        data_set: bytes | memoryview | AsyncIterable[bytes] | Iterable[bytes] | None = None,
+        data_set: bytes | memoryview | Iterable[bytes] | AsyncIterable[bytes] | None = None,
     ) -> None:
-        """Send one message; returns when the transport has room again. A memoryview must stay unchanged until then."""
-        raise NotImplementedError
+        """Send one message; returns when the transport has room again.
+
+        `data_set` in one piece or in pieces, of any length and encoded in the context's transfer syntax. Nothing is
+        copied, so a memoryview must show bytes that never change. A message once begun and not finished (an exception
+        from the pieces, a cancellation) aborts the association, which would be of no use any more.
+        Raises LocalProtocolError, AssociationAborted, AssociationTimeout, CommandError.
+        """
+        if context_id not in self.contexts:
+            raise LocalProtocolError(f"presentation context {context_id} was not accepted")
+        if command.has_data_set is (data_set is None):
+            raise LocalProtocolError("the command says otherwise about a data set than what is to be sent")
+        encoded = encode_command(command)
+        async with self._sending:
+            self._may_send()
+            head = frame_command(context_id, encoded, self._longest)
+            if data_set is None:
+                self._connection.write([head])
+            elif isinstance(data_set, (bytes, memoryview)) and len(data_set) <= _BATCH:
+                self._connection.write([head, *frame_data_set(context_id, data_set, self._longest, last=True)])
+            else:
+                try:
+                    await self._send_pieces(context_id, head, data_set)
+                except BaseException:
+                    self._connection.abort()
+                    raise
+            await self._connection.drain()
+
+    async def _send_pieces(
+        self, context_id: int, head: bytes, data_set: bytes | memoryview | Iterable[bytes] | AsyncIterable[bytes]
+    ) -> None:
+        connection, longest = self._connection, self._longest
+        parts: list[bytes | memoryview] = [head]
+        pending: bytes | memoryview = b""  # kept back, because only the last one is marked as such
+        async for piece in _pieces(data_set):
+            if pending:
+                parts += frame_data_set(context_id, pending, longest, last=False)
+                connection.write(parts)
+                parts = []
+                await connection.drain()
+            pending = piece
+        parts += frame_data_set(context_id, pending, longest, last=True)
+        connection.write(parts)
 
     async def send_many(self, context_id: int, messages: Sequence[tuple[bytes, bytes | None]]) -> None:
-        """Send encoded (command set, data set) pairs in one write: for streams of C-FIND answers."""
-        raise NotImplementedError
+        """Send encoded (command set, data set) pairs in one write: for streams of C-FIND answers. The command sets must
+        say rightly whether a data set follows. Raises as send()."""
+        if context_id not in self.contexts:
+            raise LocalProtocolError(f"presentation context {context_id} was not accepted")
+        longest = self._longest
+        parts: list[bytes | memoryview] = []
+        for command, data_set in messages:
+            parts.append(frame_command(context_id, command, longest))
+            if data_set is not None:
+                parts += frame_data_set(context_id, data_set, longest, last=True)
+        async with self._sending:
+            self._may_send()
+            self._connection.write([b"".join(parts)])
+            await self._connection.drain()
+
+    def _may_send(self) -> None:
+        error = self._connection.inbox.error
+        if error is not None:
+            raise error.with_traceback(None)
+        self._connection.machine.send_data()
 
     async def release(self) -> None:
-        """Release in order, and close. No-op when the association is over already."""
-        raise NotImplementedError
+        """Release in order and close. Nothing happens to an association that is over already.
+        Raises AssociationTimeout when the peer does not answer."""
+        await self._connection.release()
 
     async def abort(self, source: int = 0, reason: int = 0) -> None:
-        """A-ABORT and close; never raises for an association that is over already."""
-        raise NotImplementedError
+        """A-ABORT (PS3.8 9.3.8: source 0 the service user, 2 the service provider with a reason) and close. Nothing
+        happens to an association that is over already."""
+        if self._connection.machine.state is not State.IDLE:
+            self._connection.abort(source, reason)
+
+
+async def _pieces(
+    data_set: bytes | memoryview | Iterable[bytes] | AsyncIterable[bytes],
+) -> AsyncIterator[bytes | memoryview]:
+    if isinstance(data_set, (bytes, memoryview)):
+        view = memoryview(data_set)
+        for start in range(0, len(view), _BATCH):
+            yield view[start : start + _BATCH]
+    elif isinstance(data_set, AsyncIterable):
+        async for piece in data_set:
+            if piece:
+                yield piece
+    else:
+        for piece in data_set:
+            if piece:
+                yield piece

@@ -1,0 +1,422 @@
+"""A socket under a Machine: reads into events, intent into writes, flow control both ways, and every timer.
+
+An asyncio BufferedProtocol, because its callbacks cost a third of what byte streams with tasks of their own cost; anyio
+is above it. POSIX event loops only: they fill the buffer and report it in one go, so all connections of a server share one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import cast
+
+from fastarchive.upperlayer.errors import (
+    AssociationAborted,
+    AssociationRejected,
+    AssociationTimeout,
+    RemoteProtocolError,
+)
+from fastarchive.upperlayer.machine import (
+    PROVIDER,
+    Aborted,
+    AssociationEstablished,
+    AssociationRefused,
+    AssociationRequested,
+    CommandReceived,
+    ConnectionLost,
+    DataReceived,
+    Event,
+    Machine,
+    Released,
+    ReleaseRequested,
+)
+from fastarchive.upperlayer.messages import Inbox
+from fastarchive.upperlayer.negotiation import Agreement
+from fastarchive.upperlayer.options import PROGRESS, Limits, Timeouts
+from fastarchive.upperlayer.pdu import AssociateReject, AssociateRequest
+from fastarchive.upperlayer.states import State
+
+READ_BUFFER_SIZE = 256 * 1024
+"""Fits a processor's second level cache, whence the fragments are copied out at once."""
+_WRITE_HIGH, _WRITE_LOW = 1024 * 1024, 256 * 1024
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux only
+
+_OPEN = (State.ESTABLISHED, State.AWAITING_LOCAL_RELEASE)  # data may arrive, or be sent
+
+Decide = Callable[[AssociateRequest], Agreement | AssociateReject]
+
+
+def read_buffer() -> memoryview:
+    """A buffer for Connections of one event loop to share."""
+    return memoryview(bytearray(READ_BUFFER_SIZE))
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection from its first byte to the close of its socket. Everything runs on the event loop.
+
+    `decide` answers an A-ASSOCIATE-RQ (acceptor only).
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        machine: Machine,
+        *,
+        buffer: memoryview,
+        timeouts: Timeouts,
+        limits: Limits,
+        decide: Decide | None = None,
+    ) -> None:
+        self.machine = machine
+        self.timeouts = timeouts
+        self.agreement: Agreement | None = None
+        self.outcome = "lost"
+        self.received = 0
+        self.sent = 0
+        self.inbox = Inbox(limit=limits.unconsumed, on_consumed=self._consumed)
+        loop = asyncio.get_running_loop()
+        self.established: asyncio.Future[Agreement | None] = loop.create_future()
+        """The agreement; None when there will be none (rejected, aborted, lost: see `inbox.error`, `rejection`)."""
+        self.rejection: AssociationRejected | None = None
+        self.closed: asyncio.Future[None] = loop.create_future()
+        """Done when the socket is closed."""
+        self._loop = loop
+        self._socket = sock
+        self._buffer = buffer
+        self._limit = limits.unconsumed
+        self._decide = decide
+        self._transport: asyncio.Transport | None = None
+        self._reading_paused = False
+        self._writable: asyncio.Future[None] | None = None  # set while the peer does not take what we write
+        self._released: asyncio.Future[None] | None = None
+        self._read_deadline = self._write_deadline = inf
+        self._read_timer = "artim"
+        self._read_mark = self._write_mark = 0  # amounts at the last progress
+        self._within_message = False
+        self._idle_limit = inf
+        self._quiet_limit = inf
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_due = inf
+
+    # -- callbacks of the event loop --------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are not derived from asyncio's
+        self._transport.set_write_buffer_limits(high=_WRITE_HIGH, low=_WRITE_LOW)
+        with contextlib.suppress(OSError):  # the peer may be gone already
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.machine.state is State.AWAITING_ASSOCIATE_RQ:
+            self._set_read_deadline("artim", self.timeouts.artim)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.received += nbytes
+        try:
+            for event in self.machine.receive_data(self._buffer[:nbytes]):
+                self._handle(event)
+        except RemoteProtocolError as error:
+            self._write(error.reply)
+            self._end(AssociationAborted(str(error), source=error.source, reason=error.reason), "protocol-error")
+        self._after_read()
+
+    def eof_received(self) -> bool:
+        return False  # the transport closes itself; connection_lost follows
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for event in self.machine.connection_lost():
+            self._handle(event)
+        self.inbox.fail(AssociationAborted("connection closed", source=PROVIDER, by_peer=True))
+        self._settle()
+        self.resume_writing()
+        self._read_deadline = inf
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._writable = self._loop.create_future()
+        self._write_mark = self._unsent()
+        self._write_deadline = self._loop.time() + self.timeouts.write
+        self._arm()
+
+    def resume_writing(self) -> None:
+        self._write_deadline = inf
+        if self._writable is not None:
+            if not self._writable.done():
+                self._writable.set_result(None)
+            self._writable = None
+
+    # -- events of the machine --------------------------------------------------------------------------------------
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case DataReceived():
+                self.inbox.add_data(event.data, event.last)
+            case CommandReceived():
+                self.inbox.add_command(event.context, event.command)
+            case AssociationRequested() if self._decide is not None:
+                answer = self._decide(event.request)
+                if isinstance(answer, AssociateReject):
+                    self._write(self.machine.reject(answer))
+                    self._refuse(answer)
+                else:
+                    self._write(self.machine.accept(answer))
+                    self._establish(answer)
+            case AssociationEstablished():
+                self._establish(event.agreement)
+            case AssociationRefused():
+                self._refuse(event.reject)
+            case ReleaseRequested(collision):
+                self.inbox.release_requested = True
+                if collision and self.machine.is_requestor:
+                    self._write(self.machine.answer_release())
+            case Released():
+                if self.machine.state is State.COLLISION_ACCEPTOR_AWAITING_LOCAL:
+                    self._write(self.machine.answer_release())
+                self._end(AssociationAborted("association released"), "released")
+            case Aborted():
+                error = AssociationAborted(
+                    "aborted by the peer", source=event.source, reason=event.reason, by_peer=True
+                )
+                self._end(error, "peer-aborted")
+            case ConnectionLost():
+                self._end(AssociationAborted("connection lost", source=PROVIDER, by_peer=True), "lost")
+
+    def _establish(self, agreed: Agreement) -> None:
+        self.agreement = agreed
+        self._set_read_deadline("", inf)
+        if not self.established.done():
+            self.established.set_result(agreed)
+
+    def _refuse(self, reject: AssociateReject) -> None:
+        self.rejection = AssociationRejected(reject.result, reject.source, reject.reason)
+        self._end(AssociationAborted("association rejected"), "rejected")
+
+    def _end(self, error: AssociationAborted, outcome: str) -> None:
+        """The association is over; what is left is to close. The first reason counts."""
+        if self.inbox.error is None:
+            self.outcome = outcome
+        self.inbox.fail(error)
+        self._settle()
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)  # who writes finds out that it is over
+        self._close_when_due()
+
+    def _settle(self) -> None:
+        if not self.established.done():
+            self.established.set_result(None)
+        if self._released is not None and not self._released.done():
+            self._released.set_result(None)
+
+    def _close_when_due(self) -> None:
+        """Close the socket when the state table says so, else give the peer ARTIM to do it."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        self._set_read_deadline("artim", self.timeouts.artim)
+        if self.machine.state is State.IDLE:
+            transport.close()  # after what is still to be written, but no later than ARTIM
+        else:
+            self._resume_reading()  # to see the peer close; the machine takes no more data
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def _after_read(self) -> None:
+        machine, inbox = self.machine, self.inbox
+        if inbox.error is not None:
+            self._close_when_idle()
+            return
+        within_message = machine.within_message
+        if within_message and _QUICKACK is not None:
+            # Without it a sender with Nagle's algorithm on waits 40 ms for our delayed ACK before its last segment.
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+        if inbox.unconsumed > self._limit:
+            self._pause_reading()
+        elif machine.state in _OPEN:
+            if within_message:
+                if not self._within_message or self.received - self._read_mark >= PROGRESS:
+                    self._read_mark = self.received
+                    self._set_read_deadline("dimse", self.timeouts.dimse)
+            elif self._within_message or inbox.is_waiting:
+                self._set_idle_deadline()
+        self._within_message = within_message
+        inbox.wake()
+
+    def _close_when_idle(self) -> None:
+        if self.machine.state is State.IDLE:
+            self._close_when_due()
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused and self._transport is not None:
+            self._reading_paused = True
+            self._transport.pause_reading()
+            self._set_read_deadline("", inf)  # it is not the peer that keeps us waiting
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and self._transport is not None:
+            self._reading_paused = False
+            self._read_mark = self.received
+            if self.machine.within_message and self.machine.state in _OPEN:
+                self._set_read_deadline("dimse", self.timeouts.dimse)
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def _consumed(self) -> None:
+        if self._reading_paused and self.inbox.unconsumed <= self._limit // 2:
+            self._resume_reading()
+
+    async def wait(self, idle_limit: float) -> None:
+        """Until the inbox is worth looking at; silence of `idle_limit` seconds ends the association.
+
+        Raises AssociationAborted, AssociationTimeout.
+        """
+        self._idle_limit = idle_limit
+        if not self.machine.within_message:
+            self._set_read_deadline("idle", min(idle_limit, self._quiet_limit))
+        try:
+            await self.inbox.wait()
+        finally:
+            self._idle_limit = inf
+            if self._read_timer == "idle":
+                self._set_read_deadline("", inf)
+
+    def end_when_quiet(self, seconds: float) -> None:
+        """From now on silence between messages ends the association after `seconds`."""
+        self._quiet_limit = seconds
+        if self._read_timer == "idle":
+            self._set_idle_deadline()
+
+    def _set_idle_deadline(self) -> None:
+        limit = min(self._idle_limit, self._quiet_limit) if self._idle_limit < inf else inf
+        self._set_read_deadline("idle", limit)
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    def _write(self, data: bytes) -> None:
+        if data and self._transport is not None and not self._transport.is_closing():
+            self.sent += len(data)
+            self._transport.write(data)
+
+    def write(self, parts: Sequence[bytes | memoryview]) -> None:
+        """Hand parts to the transport in one call. The caller has asked the machine."""
+        if self.inbox.error is not None:
+            raise self.inbox.error.with_traceback(None)
+        assert self._transport is not None
+        size = sum(map(len, parts))
+        self.sent += size
+        if size <= 16384:  # copying is cheaper than a vector
+            self._transport.write(b"".join(parts))
+        else:
+            self._transport.writelines(parts)
+
+    async def drain(self) -> None:
+        """Until the transport has room. Raises what the association ended with, if it did."""
+        if self._writable is not None:
+            await asyncio.shield(self._writable)
+        if self.inbox.error is not None:
+            raise self.inbox.error.with_traceback(None)
+
+    def _unsent(self) -> int:
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    # -- establishing and ending ------------------------------------------------------------------------------------
+
+    async def request(self, request: AssociateRequest) -> Agreement:
+        """Propose an association. Raises AssociationRejected, AssociationAborted, AssociationTimeout."""
+        self._write(self.machine.request(request))
+        self._set_read_deadline("acse", self.timeouts.acse)
+        agreed = await self.established
+        if agreed is None:
+            if self.rejection is not None:
+                raise self.rejection
+            assert self.inbox.error is not None
+            raise self.inbox.error.with_traceback(None)
+        return agreed
+
+    async def release(self) -> None:
+        """A-RELEASE, or the answer to the peer's; returns when the association is over, however it ended."""
+        state = self.machine.state
+        if state is State.AWAITING_LOCAL_RELEASE:
+            self.answer_release()
+        elif state is State.ESTABLISHED:
+            self._released = self._loop.create_future()
+            self._write(self.machine.release())
+            self.inbox.close()
+            self._resume_reading()
+            self._set_read_deadline("acse", self.timeouts.acse)
+            await self._released
+
+    def answer_release(self) -> None:
+        """Answer the peer's A-RELEASE-RQ; it is for the peer to close."""
+        self._write(self.machine.answer_release())
+        self._end(AssociationAborted("association released"), "released")
+
+    def abort(self, source: int = 0, reason: int = 0, *, error: AssociationAborted | None = None) -> None:
+        """A-ABORT if there is an association to abort; every wait ends with `error`."""
+        self._write(self.machine.abort(source, reason))
+        outcome = "timeout" if isinstance(error, AssociationTimeout) else "aborted"
+        self._end(error or AssociationAborted("aborted by us", source=source, reason=reason), outcome)
+
+    async def finish(self, patience: float) -> None:
+        """Leave nothing behind: abort what is not over, give the peer `patience` seconds to close, then close."""
+        if self._transport is None:
+            self._socket.close()
+            return
+        if self.inbox.error is None:
+            self.abort()
+        if self.machine.state is State.IDLE or self._transport.is_closing():
+            self._transport.close()
+        done, _ = await asyncio.wait([self.closed], timeout=patience)
+        if not done:
+            self._transport.abort()
+            await self.closed
+
+    # -- timers: one alarm an association, moved lazily ---------------------------------------------------------------
+
+    def _set_read_deadline(self, timer: str, seconds: float) -> None:
+        self._read_timer = timer
+        self._read_deadline = self._loop.time() + seconds
+        if seconds < inf:
+            self._arm()
+
+    def _arm(self) -> None:
+        due = min(self._read_deadline, self._write_deadline)
+        if due < self._alarm_due:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm_due = due
+            self._alarm = self._loop.call_at(due, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm, self._alarm_due = None, inf
+        now = self._loop.time()
+        if now >= self._write_deadline:
+            if self._write_mark - self._unsent() >= PROGRESS:
+                self._write_mark = self._unsent()
+                self._write_deadline = now + self.timeouts.write
+            else:
+                self._write_deadline = inf
+                self.abort(PROVIDER, error=AssociationTimeout("write"))
+        if now >= self._read_deadline:
+            self._read_deadline = inf
+            self._expire(self._read_timer)
+        self._arm()
+
+    def _expire(self, timer: str) -> None:
+        if timer == "artim":
+            self.machine.artim_expired()
+            if self.inbox.error is None:
+                self._end(AssociationTimeout("artim"), "timeout")
+            if self._transport is not None:
+                self._transport.abort()
+        elif timer == "idle" and self._quiet_limit < self._idle_limit:
+            self.abort(PROVIDER, error=AssociationAborted("we are stopping", source=PROVIDER))
+        else:
+            self.abort(PROVIDER, error=AssociationTimeout(timer))

@@ -1,0 +1,182 @@
+"""Messages on their way from the socket to a service: queued, counted, and handed over a few wake-ups at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+
+from fastarchive.upperlayer.commands import Command, CommandField
+from fastarchive.upperlayer.errors import AssociationAborted, DataSetTooLarge
+from fastarchive.upperlayer.negotiation import PresentationContext
+
+WAKE_SIZE = 1024 * 1024
+"""A waiting service is woken by the end of a message or by this many bytes, whichever comes first: waking it for each
+read would cost as much as receiving."""
+_MESSAGE_COST, _CHUNK_COST = 1024, 64
+"""What a queued command and each chunk count besides their bytes, so that floods of tiny ones are bounded too."""
+
+
+class Message:
+    """A command, and the data set that came or is still coming with it."""
+
+    __slots__ = ("_chunks", "_discarded", "_ended", "_inbox", "command", "context")
+
+    def __init__(self, inbox: Inbox, context: PresentationContext, command: Command) -> None:
+        self.context = context
+        self.command = command
+        self._inbox = inbox
+        self._chunks: deque[bytes] = deque()
+        self._ended = not command.has_data_set
+        self._discarded = False
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The data set's bytes as they arrive, once; nothing when the command announced none.
+
+        The iterator raises AssociationAborted when the association ends before the data set does.
+        """
+        return _Chunks(self)
+
+    async def data_set(self, limit: int) -> bytes:
+        """The whole data set. Raises DataSetTooLarge beyond `limit` bytes (what is left of it is dropped as it arrives),
+        AssociationAborted when the association ends before."""
+        parts: list[bytes] = []
+        total = 0
+        async for chunk in self.chunks():
+            parts.append(chunk)
+            total += len(chunk)
+            if total > limit:
+                self.discard()
+                raise DataSetTooLarge(f"data set longer than {limit} bytes")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def discard(self) -> None:
+        """Drop what was not read, and what is still coming."""
+        self._discarded = True
+        freed = sum(map(len, self._chunks)) + _CHUNK_COST * len(self._chunks)
+        self._chunks.clear()
+        self._inbox.consumed(freed)
+
+
+class _Chunks:
+    __slots__ = ("_message",)
+
+    def __init__(self, message: Message) -> None:
+        self._message = message
+
+    def __aiter__(self) -> _Chunks:
+        return self
+
+    async def __anext__(self) -> bytes:
+        message = self._message
+        inbox = message._inbox
+        while not message._chunks:
+            if message._ended or message._discarded:
+                raise StopAsyncIteration
+            await inbox.wait()
+        chunk = message._chunks.popleft()
+        inbox.consumed(len(chunk) + _CHUNK_COST)
+        return chunk
+
+
+class Inbox:
+    """What has arrived on an association and was not yet taken.
+
+    `unconsumed` is the memory it holds in bytes; `on_consumed` is called when it has shrunk. One task at a time waits.
+    """
+
+    def __init__(self, *, limit: int, on_consumed: Callable[[], None]) -> None:
+        self.unconsumed = 0
+        self.error: AssociationAborted | None = None
+        self.release_requested = False
+        self.cancelled: set[int] = set()
+        self._closed = False
+        self._wake_size = min(WAKE_SIZE, limit // 2)
+        self._on_consumed = on_consumed
+        self._messages: deque[Message] = deque()
+        self._arriving: Message | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    # -- the side of the connection
+
+    def add_command(self, context: PresentationContext, command: Command) -> None:
+        """C-CANCEL-RQ never becomes a message: it marks the request it names, also while nobody waits for messages
+        (F10). One that names no request under way marks a Message ID that the next such request clears."""
+        if command.field is CommandField.C_CANCEL_RQ:
+            self.cancelled.add(command.responding_to)
+            return
+        if self._closed:
+            return
+        if command.is_request:
+            self.cancelled.discard(command.message_id)
+        message = Message(self, context, command)
+        self._messages.append(message)
+        self._arriving = message if command.has_data_set else None
+        self.unconsumed += _MESSAGE_COST
+
+    def add_data(self, data: bytes, last: bool) -> None:
+        message = self._arriving
+        if message is None:
+            return
+        if data and not message._discarded:
+            message._chunks.append(data)
+            self.unconsumed += len(data) + _CHUNK_COST
+        if last:
+            message._ended = True
+            self._arriving = None
+
+    def wake(self) -> None:
+        """Wake who waits, if there is enough to be worth it."""
+        waiter = self._waiter
+        if waiter is not None and not waiter.done() and (self._arriving is None or self.unconsumed >= self._wake_size):
+            waiter.set_result(None)
+
+    def fail(self, error: AssociationAborted) -> None:
+        """The association is over: every wait, now and later, raises `error`. The first one counts."""
+        if self.error is None:
+            self.error = error
+            self._messages.clear()
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(None)
+
+    def close(self) -> None:
+        """Nobody wants messages any more; those that still come are dropped."""
+        self._closed = True
+        self._arriving = None
+
+    # -- the side of the service
+
+    @property
+    def is_waiting(self) -> bool:
+        return self._waiter is not None
+
+    def take(self) -> Message | None:
+        """The next message of which all, or a good part, has arrived. Raises the error the association ended with."""
+        if self.error is not None:
+            raise self.error.with_traceback(None)
+        if not self._messages:
+            return None
+        message = self._messages[0]
+        if message is self._arriving and self.unconsumed < self._wake_size:
+            return None
+        self._messages.popleft()
+        self.consumed(_MESSAGE_COST)
+        return message
+
+    async def wait(self) -> None:
+        """Until something happened that is worth looking at. Raises the error the association ended with."""
+        if self.error is not None:
+            raise self.error.with_traceback(None)
+        if self._waiter is not None:
+            raise RuntimeError("two tasks wait for the same association")
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+        if self.error is not None:
+            raise self.error.with_traceback(None)
+
+    def consumed(self, size: int) -> None:
+        self.unconsumed -= size
+        self._on_consumed()
