@@ -1,0 +1,30 @@
+"""Attributes no instance carries: they are counted from the entities below (PS3.4 C.3.4).
+
+They come from the aggregates of the patient, study and series documents, so they cost no walk over children and equal
+what a retrieval delivers (F8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from fastarchive.dicom import attributes
+from fastarchive.index.documents import Document
+
+AGGREGATES: Final[dict[int, Callable[[Document], list[str]]]] = {
+    attributes.NUMBER_OF_PATIENT_RELATED_STUDIES: lambda patient: [str(patient.number_of_studies)],
+    attributes.NUMBER_OF_PATIENT_RELATED_SERIES: lambda patient: [str(patient.number_of_series)],
+    attributes.NUMBER_OF_PATIENT_RELATED_INSTANCES: lambda patient: [str(patient.number_of_instances)],
+    attributes.NUMBER_OF_STUDY_RELATED_SERIES: lambda study: [str(study.number_of_series)],
+    attributes.NUMBER_OF_STUDY_RELATED_INSTANCES: lambda study: [str(study.number_of_instances)],
+    attributes.NUMBER_OF_SERIES_RELATED_INSTANCES: lambda series: [str(series.number_of_instances)],
+    attributes.MODALITIES_IN_STUDY: lambda study: list(study.modalities),
+    attributes.SOP_CLASSES_IN_STUDY: lambda study: list(study.sop_classes),
+}
+
+
+def values_of(document: Document, tag: int) -> list[str]:
+    """The values of an attribute of one document, computed or stored; ``[]`` when it has none."""
+    aggregate = AGGREGATES.get(tag)
+    return document.values(tag) if aggregate is None else aggregate(document)

@@ -1,0 +1,116 @@
+"""Running a plan: pages of matches, the first one early, none held longer than it takes to send (F11).
+
+Everything here is a generator. Whoever asked may stop between any two pages, after a C-CANCEL for example, by closing
+it (F10); pages may be empty, so that a long search without a match can be stopped as well.
+
+What the tail of the log has touched is looked at first and decided on by the criteria alone; the pages of the index
+leave it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, TypeVar
+
+from fastarchive.dicom.attributes import UNIQUE_KEYS, Level
+from fastarchive.index.conditions import And, Term
+from fastarchive.index.documents import Document
+from fastarchive.index.view import View
+from fastarchive.query.plan import Lookup, Plan, Scan, Select, Walk
+
+PAGE: Final = 500
+"""How many entities are looked up, or taken from the tail, at a time."""
+REMEMBERED: Final = 4_000
+"""How many entities of a level above are kept at hand for the next page."""
+
+
+class Match(NamedTuple):
+    """One answer: the entity found and those above it, as far as the plan joins them; by depth of level."""
+
+    patient: Document | None = None
+    study: Document | None = None
+    series: Document | None = None
+    image: Document | None = None
+
+
+_Item = TypeVar("_Item")
+
+
+def matches(plan: Plan, view: View) -> Iterator[list[Match]]:
+    """The matches of a plan, each once, page by page; pages may be empty."""
+    return _select(plan.root, view)
+
+
+def _select(step: Select, view: View) -> Iterator[list[Match]]:
+    joiner = Joiner(view, step.level, step.joins)
+    criteria = [(criterion.level.depth, criterion.accepts) for criterion in step.criteria]
+    for page in _documents(step.source, view):
+        found = joiner.join(page)
+        for depth, accepts in criteria:
+            found = [match for match in found if (document := match[depth]) is not None and accepts(document)]
+        yield found
+
+
+def _documents(source: Lookup | Scan | Walk, view: View) -> Iterator[Sequence[Document]]:
+    match source:
+        case Lookup(level, keys):
+            for some in _slices(keys):
+                yield view.get_many(level, some)
+        case Scan(level, condition):
+            yield from _slices(view.tail_documents(level))
+            yield from view.pages(level, condition)
+        case Walk(level, parents, condition):
+            yield from _slices(view.tail_documents(level))
+            for found in _select(parents, view):
+                above = {document.key: document for match in found if (document := match[parents.level.depth])}
+                if above:
+                    below = Term(UNIQUE_KEYS[parents.level], tuple({unique_key(one) for one in above.values()}))
+                    for page in view.pages(level, And((below, condition))):
+                        # Two studies may use one Series Instance UID; only these parents' children count.
+                        yield [document for document in page if document.key_at(parents.level) in above]
+
+
+def unique_key(document: Document) -> str:
+    """The value of an entity's unique key attribute: Patient ID or UID."""
+    if document.level is Level.SERIES:
+        return document.series
+    return document.key
+
+
+class Joiner:
+    """Adds the entities above to those found, looked up a page at a time."""
+
+    def __init__(self, view: View, level: Level, joins: Sequence[Level]) -> None:
+        self._view = view
+        self._level = level
+        # The study before the patient: only the study says whose it is.
+        self._joins = sorted(joins, key=lambda upper: upper.depth, reverse=True)
+        self._known: dict[Level, dict[str, Document]] = {upper: {} for upper in joins}
+
+    def join(self, page: Sequence[Document]) -> list[Match]:
+        """The page as matches, in its order."""
+        columns: list[Sequence[Document | None]] = [[None] * len(page)] * len(Level)
+        columns[self._level.depth] = page
+        for upper in self._joins:
+            if upper is Level.PATIENT:
+                studies = columns[Level.STUDY.depth]
+                keys = ["" if study is None else study.patient_id for study in studies]
+            else:
+                keys = [document.key_at(upper) for document in page]
+            columns[upper.depth] = self._look_up(upper, keys)
+        return [Match(*row) for row in zip(*columns, strict=True)]
+
+    def _look_up(self, level: Level, keys: Sequence[str]) -> list[Document | None]:
+        known = self._known[level]
+        wanted = set(keys)
+        missing = wanted.difference(known)
+        if missing:
+            if len(known) + len(missing) > REMEMBERED:
+                known = self._known[level] = {key: known[key] for key in wanted.intersection(known)}
+            known.update((document.key, document) for document in self._view.get_many(level, missing))
+        return [known.get(key) for key in keys]
+
+
+def _slices(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    for start in range(0, len(items), PAGE):
+        yield items[start : start + PAGE]

@@ -1,0 +1,241 @@
+"""The identifier of a C-FIND request: what may be asked, and what is made of it (PS3.4 C.4.1.1.3, C.4.1.2).
+
+Read ``parse_find`` from top to bottom: it refuses what the rules refuse, always with status A900 and the offending
+element, and sorts every other element into a ``Key`` that matches, is returned, or is ignored.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from fastarchive.dicom.attributes import (
+    ANSWERED_AT_EVERY_LEVEL,
+    LEVEL_OF,
+    PATIENT_ID,
+    QUERY_RETRIEVE_LEVEL,
+    SPECIFIC_CHARACTER_SET,
+    TIMEZONE_OFFSET_FROM_UTC,
+    UNIQUE_KEYS,
+    InformationModel,
+    Kind,
+    Level,
+)
+from fastarchive.dicom.charsets import CharacterSet
+from fastarchive.dicom.dictionary import keyword_of, vr_of
+from fastarchive.dicom.elements import Element, ElementError, parse_sequence, walk
+from fastarchive.dicom.matching import Matcher, Matching, MatchingError, compile_matcher
+from fastarchive.dicom.transfer_syntaxes import Encoding
+from fastarchive.query.options import FindOptions
+from fastarchive.query.zones import parse_offset
+
+IDENTIFIER_DOES_NOT_MATCH: Final = 0xA900
+# Numbers that are binary in the data set and text for the matching rules.
+BINARY_NUMBERS: Final = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
+
+
+class IdentifierError(Exception):
+    """An identifier that cannot be answered: the status, the offending elements and a comment of ≤ 64 characters."""
+
+    def __init__(self, comment: str, *offending: int, status: int = IDENTIFIER_DOES_NOT_MATCH) -> None:
+        super().__init__(comment)
+        self.status = status
+        self.offending = offending
+        self.comment = comment[:64]
+
+
+class Use(StrEnum):
+    """What becomes of an element of the identifier."""
+
+    MATCH = "matches and is returned"
+    RETURN = "is returned"
+    BELOW = "ignored: belongs to a level below the query"
+    UNSUPPORTED = "ignored: not supported"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One element of an identifier.
+
+    ``level`` is whose attribute it is in the information model, ``holder`` whose documents keep it: in Study Root the
+    attributes of patients are those of studies (Q6), and kept with the patient all the same.
+    """
+
+    tag: int
+    vr: str
+    level: Level
+    holder: Level
+    kind: Kind
+    use: Use
+    matcher: Matcher | None = None
+
+    @property
+    def name(self) -> str:
+        """The keyword, or eight hexadecimal digits for an attribute the dictionary does not know."""
+        return keyword_of(self.tag)
+
+
+@dataclass(frozen=True, slots=True)
+class FindQuery:
+    """A validated query: its keys in tag order, whatever becomes of them."""
+
+    model: InformationModel
+    level: Level
+    keys: tuple[Key, ...]
+    character_set: CharacterSet
+    options: FindOptions
+    zone: int | None = None  # minutes east of UTC that dates and times are read and answered in (M18)
+
+    @property
+    def matchers(self) -> tuple[Matcher, ...]:
+        """Every condition an entity has to meet."""
+        return tuple(key.matcher for key in self.keys if key.matcher is not None)
+
+    @property
+    def returns(self) -> tuple[Key, ...]:
+        """The keys each answer holds an element for (F4)."""
+        return tuple(key for key in self.keys if key.use in (Use.MATCH, Use.RETURN))
+
+    @property
+    def unsupported(self) -> tuple[int, ...]:
+        """The tags that are ignored; any makes every pending answer FF01 (F3)."""
+        return tuple(key.tag for key in self.keys if key.use in (Use.BELOW, Use.UNSUPPORTED))
+
+
+def parse_find(
+    identifier: bytes, encoding: Encoding, model: InformationModel, options: FindOptions | None = None
+) -> FindQuery:
+    """The query an identifier asks; raises IdentifierError for what the standard does not allow."""
+    options = options or FindOptions()
+    elements = read_elements(identifier, encoding)
+    level = read_level(elements, model)
+    character_set = read_character_set(elements, options.declared_character_set)
+    check_hierarchy(elements, level, model, character_set, options.relational)
+    keys = [
+        _key(element, level, model, character_set, options)
+        for tag, element in sorted(elements.items())
+        if tag not in (QUERY_RETRIEVE_LEVEL, SPECIFIC_CHARACTER_SET)
+    ]
+    return FindQuery(model, level, tuple(keys), character_set, options, read_zone(elements) if options.timezone else None)
+
+
+def read_elements(identifier: bytes, encoding: Encoding) -> dict[int, Element]:
+    """The elements by tag, without group lengths and groups below 0008 (Q7)."""
+    try:
+        return {
+            element.tag: element
+            for element in walk(identifier, encoding)
+            if element.tag & 0xFFFF and element.tag >> 16 >= 0x0008
+        }
+    except ElementError as error:
+        offending = () if error.tag is None else (error.tag,)
+        raise IdentifierError("Identifier is not a readable data set", *offending) from error
+
+
+def read_level(elements: dict[int, Element], model: InformationModel) -> Level:
+    """The Query/Retrieve Level, one of the model's (Q1, Q2)."""
+    element = elements.get(QUERY_RETRIEVE_LEVEL)
+    name = element.value.decode("latin-1").strip(" \0") if element else ""
+    if not name:
+        raise IdentifierError("QueryRetrieveLevel is missing", QUERY_RETRIEVE_LEVEL)
+    if name not in Level.__members__:
+        raise IdentifierError("QueryRetrieveLevel: PATIENT, STUDY, SERIES or IMAGE", QUERY_RETRIEVE_LEVEL)
+    level = Level[name]
+    if level not in model.levels:
+        raise IdentifierError(f"QueryRetrieveLevel {level} is not in this model", QUERY_RETRIEVE_LEVEL)
+    return level
+
+
+def read_character_set(elements: dict[int, Element], override: str | None = None) -> CharacterSet:
+    """The character set of the keys; absent and empty mean the default repertoire (M2)."""
+    element = elements.get(SPECIFIC_CHARACTER_SET)
+    return CharacterSet.parse(element.value if element else None, override)
+
+
+def read_zone(elements: dict[int, Element]) -> int | None:
+    """The zone of the query in minutes east of UTC, if it names one (M18)."""
+    element = elements.get(TIMEZONE_OFFSET_FROM_UTC)
+    text = element.value.decode("latin-1").strip(" \0") if element else ""
+    zone = parse_offset(text)
+    if text and zone is None:
+        raise IdentifierError("TimezoneOffsetFromUTC: +hhmm or -hhmm", TIMEZONE_OFFSET_FROM_UTC)
+    return zone
+
+
+def unique_key_values(elements: dict[int, Element], level: Level, character_set: CharacterSet) -> list[str]:
+    """The non-empty values of a level's unique key; ``[]`` when it is absent or empty."""
+    element = elements.get(UNIQUE_KEYS[level])
+    if element is None:
+        return []
+    values = character_set.decode_values(element.value, vr_of(element.tag))
+    return [stripped for value in values if (stripped := value.strip(" \0"))]
+
+
+def check_hierarchy(
+    elements: dict[int, Element], level: Level, model: InformationModel, character_set: CharacterSet, relational: bool
+) -> None:
+    """Unique keys above the level: each present with one single value, unless the query is relational (Q3).
+
+    At the level itself UIDs may be a list, the Patient ID may not (Q4).
+    """
+    if level is Level.PATIENT and len(unique_key_values(elements, level, character_set)) > 1:
+        raise IdentifierError("PatientID may not be a list", PATIENT_ID)
+    if relational:
+        return
+    for upper in (upper for upper in model.levels if upper.depth < level.depth):
+        tag = UNIQUE_KEYS[upper]
+        values = unique_key_values(elements, upper, character_set)
+        if not values:
+            raise IdentifierError(f"{keyword_of(tag)} is required at this level", tag)
+        if len(values) > 1 or "*" in values[0] or "?" in values[0]:
+            raise IdentifierError(f"{keyword_of(tag)} must be one single value at this level", tag)
+
+
+def _key(
+    element: Element, level: Level, model: InformationModel, character_set: CharacterSet, options: FindOptions
+) -> Key:
+    tag = element.tag
+    known_vr = vr_of(tag)
+    vr = element.vr if known_vr == "UN" else known_vr
+    if vr == "SQ":
+        _check_sequence(element)
+    if tag in ANSWERED_AT_EVERY_LEVEL or tag == TIMEZONE_OFFSET_FROM_UTC:
+        # The archive's own word, the same for every entity: there is nothing to tell apart by matching.
+        return Key(tag, vr, level, level, Kind.OPTIONAL, Use.RETURN)
+    home = model.level_of(tag)
+    if home is None:
+        return Key(tag, vr, level, level, Kind.OPTIONAL, Use.UNSUPPORTED)
+    holder = LEVEL_OF[tag]
+    kind = model.kind_of(tag, home) or Kind.OPTIONAL
+    if home.depth > level.depth:
+        return Key(tag, vr, home, holder, kind, Use.BELOW)
+    try:
+        matcher = compile_matcher(tag, vr, key_text(element, vr, character_set), options.matching)
+    except MatchingError as error:
+        raise IdentifierError(f"{keyword_of(tag)}: {error.reason}", tag) from error
+    if matcher.matching is Matching.UNIVERSAL:
+        return Key(tag, vr, home, holder, kind, Use.RETURN)
+    return Key(tag, vr, home, holder, kind, Use.MATCH, matcher)
+
+
+def key_text(element: Element, vr: str, character_set: CharacterSet) -> str:
+    """The text of a key as the matching rules read it."""
+    code = BINARY_NUMBERS.get(vr)
+    if code is None:
+        return character_set.decode(element.value, vr)
+    width = struct.calcsize(code)
+    if len(element.value) % width:
+        raise IdentifierError(f"{keyword_of(element.tag)}: length is no multiple of {width}", element.tag)
+    return "\\".join(str(number) for (number,) in struct.iter_unpack(f"<{code}", element.value))
+
+
+def _check_sequence(element: Element) -> None:
+    """A sequence key has at most one item (M19)."""
+    try:
+        items = parse_sequence(element.value)
+    except ElementError as error:
+        raise IdentifierError(f"{keyword_of(element.tag)} is not a readable sequence", element.tag) from error
+    if len(items) > 1:
+        raise IdentifierError(f"{keyword_of(element.tag)} has more than one item", element.tag)

@@ -1,0 +1,98 @@
+"""What the index can narrow a query with: never to less than the matching rules accept.
+
+Where no condition is certain to hold everything a criterion accepts (a name that sounds alike, a time in another zone,
+a value that is unknown and so matches anything) the condition is ``Everything``, and the criterion alone decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+
+from fastarchive.dicom.attributes import UNIQUE_KEYS
+from fastarchive.dicom.dictionary import keyword_of
+from fastarchive.dicom.matching import Matcher, Matching
+from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, Range, Term
+from fastarchive.query.criteria import AttributeCriterion, Criterion, MomentCriterion
+from fastarchive.query.options import FindOptions
+
+EVERYTHING = Everything()
+DAY = timedelta(days=1)
+
+
+def narrow(criterion: Criterion, options: FindOptions) -> Condition:
+    """A condition every entity that meets the criterion meets."""
+    match criterion:
+        case MomentCriterion(_, day, _, zone):
+            return _dates(day, zone)
+        case AttributeCriterion(_, matcher, zone):
+            if options.match_unknown and matcher.tag not in UNIQUE_KEYS.values():
+                return EVERYTHING
+            if zone is not None:
+                return _dates(matcher, zone) if matcher.vr == "DA" else EVERYTHING
+            return _attribute(matcher)
+
+
+def _attribute(matcher: Matcher) -> Condition:
+    match matcher.matching:
+        case Matching.RANGE:
+            return _dates(matcher, None)
+        case Matching.WILDCARD:
+            return Grams(matcher.tag, matcher.pieces, matcher.anchored_start, matcher.anchored_end)
+        case Matching.SINGLE | Matching.UID_LIST | Matching.MULTIPLE if matcher.vr in ("DA", "TM", "DT"):
+            return _dates(matcher, None)
+        case Matching.SINGLE | Matching.UID_LIST | Matching.MULTIPLE if matcher.alternatives:
+            return Term(matcher.tag, matcher.alternatives)
+        case _:
+            return EVERYTHING
+
+
+def _dates(matcher: Matcher, zone: int | None) -> Condition:
+    """The span of a date or time; in another zone a stored date may be a day off."""
+    low, high = matcher.low, matcher.high
+    if low is None and high is None:
+        return EVERYTHING
+    if zone is not None:
+        low, high = _shifted(low, -DAY), _shifted(high, DAY)
+    return Range(matcher.tag, low, high)
+
+
+def _shifted(day: int | None, by: timedelta) -> int | None:
+    if day is None:
+        return None
+    try:
+        moved = date(day // 10_000, day // 100 % 100, day % 100) + by
+    except (ValueError, OverflowError):
+        return None
+    return moved.year * 10_000 + moved.month * 100 + moved.day
+
+
+def both(*conditions: Condition) -> Condition:
+    """All of some conditions, as simple as it can be said."""
+    parts = tuple(condition for condition in conditions if not isinstance(condition, Everything))
+    if len(parts) == 1:
+        return parts[0]
+    return And(parts) if parts else EVERYTHING
+
+
+def narrow_all(criteria: Iterable[Criterion], options: FindOptions) -> Condition:
+    """A condition every entity that meets all the criteria meets."""
+    return both(*(narrow(criterion, options) for criterion in criteria))
+
+
+def describe(condition: Condition) -> str:
+    """A condition in words, without the values asked for when there are many."""
+    match condition:
+        case Everything():
+            return "everything"
+        case Term(tag, values):
+            return f"{keyword_of(tag)} is {values[0]}" if len(values) == 1 else f"{keyword_of(tag)} is one of {len(values)}"
+        case Range(tag, low, high):
+            return f"{keyword_of(tag)} from {'…' if low is None else low} to {'…' if high is None else high}"
+        case Grams(tag, pieces, start, end):
+            text = "…".join(pieces)
+            return f"{keyword_of(tag)} holds {'' if start else '…'}{text}{'' if end else '…'}"
+        case And(parts):
+            return " and ".join(map(describe, parts))
+        case Or(parts):
+            return "(" + " or ".join(map(describe, parts)) + ")"

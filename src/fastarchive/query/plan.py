@@ -1,0 +1,194 @@
+"""How a query is answered: a small tree of steps, chosen by what the index can narrow (PS3.4 C.4.1.3.1).
+
+The index only ever narrows. Each step hands on a superset of what it should, and ``Select`` lets the pure matching
+rules decide on the entities themselves and on those above them. So a plan can be slow, never wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from fastarchive.dicom.attributes import UNIQUE_KEYS, Level
+from fastarchive.dicom.matching import Matching
+from fastarchive.index.conditions import Condition, Everything, Term
+from fastarchive.index.view import View
+from fastarchive.query.criteria import AttributeCriterion, Criterion, criteria_of
+from fastarchive.query.identifier import FindQuery, Use
+from fastarchive.query.narrow import EVERYTHING, both, describe, narrow, narrow_all
+from fastarchive.query.options import FindOptions
+
+WALK_ADVANTAGE: Final = 4
+"""Walking down pays when the entities above are this many times fewer than those a scan would look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Entities fetched by their UIDs."""
+
+    level: Level
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Entities the index finds by a condition, in its own order."""
+
+    level: Level
+    condition: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """Entities below those another step finds, as far as a condition allows."""
+
+    level: Level
+    parents: Select
+    condition: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """The entities of a step, joined with those above, that meet every criterion."""
+
+    source: Lookup | Scan | Walk
+    criteria: tuple[Criterion, ...]
+    joins: tuple[Level, ...]
+
+    @property
+    def level(self) -> Level:
+        """The level of the entities found."""
+        return self.source.level
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A query and the tree that answers it."""
+
+    query: FindQuery
+    root: Select
+
+    def __str__(self) -> str:
+        return "\n".join(self.explain())
+
+    def explain(self) -> list[str]:
+        """The query and its plan in words, line by line: the keys in tag order, then the steps, the last one first."""
+        query = self.query
+        way = "relational" if query.options.relational else "hierarchical"
+        lines = [f"{query.level} query, {query.model.value}, {way}"]
+        narrowing = {
+            matcher.tag: describe(condition)
+            for criterion in criteria_of(query)
+            if (condition := narrow(criterion, query.options)) != EVERYTHING
+            for matcher in criterion.matchers
+        }
+        for key in query.keys:
+            kind = key.kind.value if key.use is not Use.UNSUPPORTED else "unknown"
+            line = f"  {key.name} ({kind}): {key.use}"
+            if key.matcher is not None:
+                line += f"; {_name(key.matcher.matching)} matching, index: {narrowing.get(key.tag, 'no help')}"
+            lines.append(line)
+        return [*lines, *_explain(self.root, 1)]
+
+
+def plan(query: FindQuery, view: View) -> Plan:
+    """The plan for a query on one moment of the archive; the index is asked for estimates only where there is a choice."""
+    planner = _Planner(view, query.options)
+    return Plan(query, planner.select(query.level, criteria_of(query), {key.holder for key in query.returns}))
+
+
+class _Planner:
+    def __init__(self, view: View, options: FindOptions) -> None:
+        self._view = view
+        self._options = options
+
+    def select(self, level: Level, criteria: Iterable[Criterion], returned: Iterable[Level] = ()) -> Select:
+        """The step that finds the entities of a level that meet criteria on it and on the levels above."""
+        own = tuple(criterion for criterion in criteria if criterion.level is level)
+        above = tuple(criterion for criterion in criteria if criterion.level.depth < level.depth)
+        joins = {criterion.level for criterion in above} | {upper for upper in returned if upper.depth < level.depth}
+        if Level.PATIENT in joins and level is not Level.STUDY:
+            joins.add(Level.STUDY)  # only a study says whose it is
+        return Select(self._source(level, own, above), own + above, tuple(sorted(joins, key=lambda one: one.depth)))
+
+    def _source(
+        self, level: Level, own: Sequence[Criterion], above: Sequence[Criterion]
+    ) -> Lookup | Scan | Walk:
+        uids = None if level is Level.PATIENT else _named(level, own)
+        if uids is not None:
+            return Lookup(level, uids)
+        condition = narrow_all(own, self._options)
+        # Entities above that are named bound the search by themselves; the nearest are the smallest scope.
+        for upper in reversed(level.above):
+            named = _named(upper, above)
+            if named is not None and (upper is not Level.PATIENT or level is Level.STUDY):
+                return Scan(level, both(Term(UNIQUE_KEYS[upper], named), condition))
+        if not above:
+            return Scan(level, condition)
+        nearest = max((criterion.level for criterion in above), key=lambda one: one.depth)
+        if nearest is Level.PATIENT and level is not Level.STUDY:
+            nearest = Level.STUDY
+        parents = self.select(nearest, above)
+        if self._few(parents, level, condition):
+            return Walk(level, parents, condition)
+        return Scan(level, condition)
+
+    def _few(self, parents: Select, level: Level, condition: Condition) -> bool:
+        """Whether walking down from these parents looks at fewer entities than a scan of the level."""
+        narrows_above, narrows_here = _narrows(parents), condition != EVERYTHING
+        if not narrows_here or not narrows_above:
+            return narrows_above
+        return self._estimate(parents) * WALK_ADVANTAGE <= self._view.estimate(level, condition)
+
+    def _estimate(self, step: Select) -> int:
+        match step.source:
+            case Lookup(_, keys):
+                return len(keys)
+            case Scan(level, condition):
+                return self._view.estimate(level, condition)
+            case Walk(_, parents, _):
+                return self._estimate(parents)
+
+
+def _named(level: Level, criteria: Iterable[Criterion]) -> tuple[str, ...] | None:
+    """The values the unique key of a level must have one of, if the criteria name them."""
+    for criterion in criteria:
+        if isinstance(criterion, AttributeCriterion) and criterion.matcher.tag == UNIQUE_KEYS[level]:
+            matcher = criterion.matcher
+            if matcher.matching in (Matching.SINGLE, Matching.UID_LIST) and matcher.alternatives:
+                return tuple(dict.fromkeys(matcher.alternatives))
+    return None
+
+
+def _narrows(step: Select) -> bool:
+    """Whether a step looks at less than a whole level."""
+    match step.source:
+        case Lookup():
+            return True
+        case Scan(_, condition):
+            return not isinstance(condition, Everything)
+        case Walk(_, parents, condition):
+            return not isinstance(condition, Everything) or _narrows(parents)
+
+
+def _explain(step: Select, depth: int) -> list[str]:
+    indent = "  " * depth
+    lines = []
+    if step.criteria:
+        lines.append(f"{indent}decide by {', '.join(map(str, step.criteria))}")
+    if step.joins:
+        lines.append(f"{indent}join {', '.join(step.joins)}")
+    match step.source:
+        case Lookup(level, keys):
+            lines.append(f"{indent}look up {level} by {len(keys)} UID{'s' if len(keys) > 1 else ''}")
+        case Scan(level, condition):
+            lines.append(f"{indent}scan {level}: {describe(condition)}")
+        case Walk(level, parents, condition):
+            lines.append(f"{indent}walk down to {level}: {describe(condition)}, from")
+            lines += _explain(parents, depth + 1)
+    return lines
+
+
+def _name(matching: Matching) -> str:
+    return matching.name.lower().replace("_", " ")

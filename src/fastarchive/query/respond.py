@@ -1,0 +1,195 @@
+"""Answers to a query: each identifier is joined from stored bytes, not built (PS3.4 C.4.1.1.3.2).
+
+Which elements an answer holds, and in which order, is the same for every match of a query. So the headers of the
+elements, the constants between them and the order are prepared once, and an answer costs a few look-ups and a join.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Final
+
+from fastarchive.dicom.attributes import (
+    INSTANCE_AVAILABILITY,
+    QUERY_RETRIEVE_LEVEL,
+    RETRIEVE_AE_TITLE,
+    SPECIFIC_CHARACTER_SET,
+    TIMEZONE_OFFSET_FROM_UTC,
+)
+from fastarchive.dicom.charsets import UTF8, CharacterSet
+from fastarchive.dicom.elements import LONG_VRS, WORD_SIZE, Element, encode, encode_element
+from fastarchive.dicom.transfer_syntaxes import Encoding
+from fastarchive.index.documents import Document
+from fastarchive.query.computed import AGGREGATES, values_of
+from fastarchive.query.execute import Match
+from fastarchive.query.identifier import FindQuery, Key
+from fastarchive.query.zones import format_offset, values_in_zone
+
+PENDING: Final = 0xFF00
+PENDING_WITH_UNSUPPORTED_KEYS: Final = 0xFF01
+
+# Elements of these VRs hold text in the character set of the data set (PS3.5 6.1.2.3); the rest is ASCII or numbers.
+TEXT_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+# Even lengths up to this are looked up ready encoded. An answer with an odd or longer value is encoded in general.
+_LONGEST: Final = 2048
+_TWO_BYTE_LENGTHS: Final = {length: struct.pack("<H", length) for length in range(0, _LONGEST + 1, 2)}
+_FOUR_BYTE_LENGTHS: Final = {length: struct.pack("<I", length) for length in range(0, _LONGEST + 1, 2)}
+
+
+class Responder:
+    """Encodes the answers to one query in one encoding.
+
+    Every returned key is present in every answer, of zero length when the entity has no value (F4), with
+    Query/Retrieve Level and Retrieve AE Title (F5) and nothing else. Text is answered in the character set of the
+    query if that holds it, else in UTF-8; (0008,0005) is there when, and only when, an answer is not plain ASCII (X6).
+    """
+
+    def __init__(self, query: FindQuery, encoding: Encoding, retrieve_ae: str, availability: str = "ONLINE") -> None:
+        self.pending_status = PENDING_WITH_UNSUPPORTED_KEYS if query.unsupported else PENDING
+        """FF01 when a key of the query is not supported, the same for all its matches (F3)."""
+        self._encoding = encoding
+        self._character_set = query.character_set
+        self._converts = not query.character_set.is_default and query.character_set.terms != UTF8.terms
+        constants = _constants(query, retrieve_ae, availability)
+        variables = [key for key in query.returns if key.tag not in constants]
+        self._constants = [constants[tag] for tag in sorted(constants)]
+        self._prepare_collection(variables, query)
+        self._prepare_join(variables, constants)
+
+    def _prepare_collection(self, variables: Sequence[Key], query: FindQuery) -> None:
+        """Decide in which order values are collected: stored text by level, what is worked out, then numbers."""
+        worked_out = [(key, work_out) for key in variables if (work_out := _work_out(key, query.zone)) is not None]
+        stored = sorted((key for key in variables if _work_out(key, query.zone) is None), key=_depth)
+        texts = [key for key in stored if key.vr not in WORD_SIZE]
+        numbers = [key for key in stored if key.vr in WORD_SIZE]
+        self._texts = _by_depth(texts)
+        self._worked_out = [(_depth(key), work_out) for key, work_out in worked_out]
+        self._numbers = _by_depth(numbers)
+        collected = [*texts, *(key for key, _ in worked_out), *numbers]
+        self._text_vrs = {place: key.vr for place, key in enumerate(collected) if key.vr in TEXT_VRS}
+        self._paddings = [b"\0" if key.vr == "UI" else b" " for key in collected]
+        self._first_number = len(texts) + len(worked_out)
+        place_of = {key.tag: place for place, key in enumerate(collected)}
+        places = [place_of[key.tag] for key in variables]
+        self._sort: Callable[[list[bytes]], Sequence[bytes]] = itemgetter(*places) if len(places) > 1 else list
+
+    def _prepare_join(self, variables: Sequence[Key], constants: dict[int, Element]) -> None:
+        """Lay out an answer as header, length, value for each element, constants merged into the headers."""
+        self._variables = [(key.tag, key.vr) for key in variables]
+        explicit, little = self._encoding
+        self._joins = little and not (explicit and any(key.vr.encode() in LONG_VRS for key in variables))
+        self._lengths = (_TWO_BYTE_LENGTHS if explicit else _FOUR_BYTE_LENGTHS).__getitem__
+        template: list[bytes] = []
+        waiting = sorted(constants)
+        for key in variables:
+            before = b""
+            while waiting and waiting[0] < key.tag:
+                before += encode_element(constants[waiting.pop(0)], self._encoding)
+            header = struct.pack("<HH", key.tag >> 16, key.tag & 0xFFFF) + (key.vr.encode() if explicit else b"")
+            template += [before + header, b"", b""]
+        template.append(b"".join(encode_element(constants[tag], self._encoding) for tag in waiting))
+        self._template = template
+        self._lengths_at = slice(1, len(template) - 1, 3)
+        self._values_at = slice(2, len(template) - 1, 3)
+        self._utf8 = _character_set_element(UTF8)
+        self._utf8_bytes = encode_element(self._utf8, self._encoding)
+        if self._converts:
+            self._asked = _character_set_element(self._character_set)
+            self._asked_bytes = encode_element(self._asked, self._encoding)
+
+    def identifier(self, match: Match) -> bytes:
+        """The encoded identifier that answers with one match."""
+        values: list[bytes] = []
+        for depth, tags, empty in self._texts:
+            document = match[depth]
+            values += empty if document is None else map(document.elements.get, tags, empty)
+        for depth, work_out in self._worked_out:
+            document = match[depth]
+            values.append(b"" if document is None else work_out(document))
+        ascii_only = b"".join(values).isascii()
+        for depth, tags, empty in self._numbers:
+            document = match[depth]
+            values += empty if document is None else map(document.elements.get, tags, empty)
+        if ascii_only:
+            return self._join(values, b"", None)
+        if self._converts and (converted := self._convert(values)) is not None:
+            return self._join(converted, self._asked_bytes, self._asked)
+        # UTF-8 text is often of odd length: padded here, the answer can still be joined.
+        texts = [value + padding if len(value) % 2 else value for value, padding in zip(values, self._paddings, strict=True)]
+        return self._join(texts, self._utf8_bytes, self._utf8)
+
+    def _join(self, values: list[bytes], prefix: bytes, character_set: Element | None) -> bytes:
+        ordered = self._sort(values)
+        if self._joins:
+            parts = self._template.copy()
+            parts[self._values_at] = ordered
+            try:
+                parts[self._lengths_at] = map(self._lengths, map(len, ordered))
+                return prefix + b"".join(parts)
+            except KeyError:
+                pass  # a value of odd length, as it was received, or a very long one
+        elements = [Element(tag, vr, value) for (tag, vr), value in zip(self._variables, ordered, strict=True)]
+        elements += self._constants
+        if character_set is not None:
+            elements.append(character_set)
+        return encode(elements, self._encoding)
+
+    def _convert(self, values: list[bytes]) -> list[bytes] | None:
+        """The values in the character set of the query; None when it cannot hold one of them."""
+        converted = values.copy()
+        for place, value in enumerate(values[: self._first_number]):
+            if value.isascii():
+                continue
+            vr = self._text_vrs.get(place)
+            encoded = None if vr is None else self._character_set.encode(value.decode("utf-8", "replace"), vr)
+            if encoded is None:
+                return None
+            converted[place] = _padded(encoded, " ")
+        return converted
+
+
+def _constants(query: FindQuery, retrieve_ae: str, availability: str) -> dict[int, Element]:
+    """What is the same in every answer, by tag."""
+    constants = {
+        QUERY_RETRIEVE_LEVEL: Element(QUERY_RETRIEVE_LEVEL, "CS", query.level.encode()),
+        RETRIEVE_AE_TITLE: Element(RETRIEVE_AE_TITLE, "AE", retrieve_ae.encode()),
+    }
+    requested = {key.tag for key in query.returns}
+    if INSTANCE_AVAILABILITY in requested:
+        constants[INSTANCE_AVAILABILITY] = Element(INSTANCE_AVAILABILITY, "CS", availability.encode())
+    if query.zone is not None:
+        offset = format_offset(query.zone).encode()
+        constants[TIMEZONE_OFFSET_FROM_UTC] = Element(TIMEZONE_OFFSET_FROM_UTC, "SH", offset)
+    return constants
+
+
+def _character_set_element(character_set: CharacterSet) -> Element:
+    return Element(SPECIFIC_CHARACTER_SET, "CS", "\\".join(character_set.terms).encode())
+
+
+def _work_out(key: Key, zone: int | None) -> Callable[[Document], bytes] | None:
+    """How a value that is not stored as it is answered comes about; None for one that is."""
+    if key.tag in AGGREGATES:
+        padding = "\0" if key.vr == "UI" else " "
+        return lambda document: _padded("\\".join(values_of(document, key.tag)).encode(), padding)
+    if zone is not None and key.vr in ("DA", "TM", "DT"):
+        return lambda document: _padded("\\".join(values_in_zone(document, key.tag, zone)).encode(), " ")
+    return None
+
+
+def _padded(value: bytes, padding: str) -> bytes:
+    return value + padding.encode() if len(value) % 2 else value
+
+
+def _depth(key: Key) -> int:
+    return key.holder.depth
+
+
+def _by_depth(keys: Sequence[Key]) -> list[tuple[int, tuple[int, ...], tuple[bytes, ...]]]:
+    """For each level: its depth, its tags, and an empty value for each."""
+    tags: dict[int, list[int]] = {}
+    for key in keys:
+        tags.setdefault(_depth(key), []).append(key.tag)
+    return [(depth, tuple(found), (b"",) * len(found)) for depth, found in tags.items()]
