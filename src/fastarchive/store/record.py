@@ -25,7 +25,7 @@ NO_DIGEST = bytes(32)
 # digest algorithm, lengths of the seven strings, length of the attributes
 _FIXED = struct.Struct("<II4sIHBBIQqQ32sB7BI")
 _EXTENT = struct.Struct("<II4sIHBBIQ")
-_BLOCK = struct.Struct("<IIBBBB8s")
+_BLOCK = struct.Struct("<IIBBBxI8s")
 _CRC_OFFSET = 12
 _AFTER_CRC = 16
 FIXED_SIZE = _FIXED.size
@@ -64,7 +64,9 @@ class Block(NamedTuple):
     codec: int
     filter: int
     width: int
+    """Bytes of a sample, for the filter."""
     distance: int
+    """8-byte words from a row to the next, for the filter."""
     checksum: bytes
     """First 8 bytes of the BLAKE3 of the stored bytes."""
 

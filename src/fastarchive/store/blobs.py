@@ -1,0 +1,162 @@
+"""Reading instances back: by location, in bounded memory, verified against checksum and digest."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from blake3 import blake3
+
+from fastarchive.store.codec import DamagedBlock, decode_block, verify_block
+from fastarchive.store.filters import Buffer
+from fastarchive.store.pack import pack_path
+from fastarchive.store.record import FIXED_SIZE, Location, Record, RecordKind, TornRecord, decode_record, measure
+
+OPEN_PACKS: Final = 128
+_READ_WHOLE: Final = 4 << 20
+_METADATA_READ: Final = 4096
+
+
+class DamagedInstance(Exception):
+    """What lies at a location is not what was acknowledged there, or can't be read. `reason` names no patient data."""
+
+    def __init__(self, location: Location, reason: str) -> None:
+        super().__init__(f"pack {location.pack} offset {location.offset}: {reason}")
+        self.location = location
+        self.reason = reason
+
+
+class _PackFile:
+    """An open pack. Closed when the last reader lets go of it, not when it falls out of the cache."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, path: Path) -> None:
+        self.fd = -1
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+class Reader:
+    """One stored instance. Not thread-safe; needs no closing."""
+
+    __slots__ = ("_file", "_head", "location", "record")
+
+    def __init__(self, file: _PackFile, location: Location, record: Record | None) -> None:
+        """Raises DamagedInstance when `record` isn't given and can't be read."""
+        self.location = location
+        self._file = file
+        # Small records are read at once: one system call for metadata and content.
+        size = location.size if record is not None or location.size <= _READ_WHOLE else _METADATA_READ
+        self._head = self._read(0, size) if location.size <= _READ_WHOLE or record is None else b""
+        self.record = record if record is not None else self._decode()
+
+    def chunks(self) -> Iterator[Buffer]:
+        """The data set as received, block by block; at most a block is in memory.
+
+        Each block's checksum is verified before the block is handed out, and the digest of the whole before the last
+        one is. Raises DamagedInstance.
+        """
+        record = self.record
+        if record.kind != RecordKind.INSTANCE:
+            raise DamagedInstance(self.location, "the record has no content")
+        hasher = blake3()
+        position = self._content_start()
+        last: Buffer = b""
+        for number in range(len(record.blocks)):
+            content = self._block(number, position)
+            position += record.blocks[number].stored
+            hasher.update(content)
+            if number:
+                yield last
+            last = content
+        if hasher.digest() != record.digest:
+            raise DamagedInstance(self.location, "the content doesn't match its digest")
+        if last:
+            yield last
+
+    def read(self) -> bytes:
+        """The whole data set as received, verified. Raises DamagedInstance."""
+        return b"".join(self.chunks())
+
+    def header(self) -> bytes:
+        """Block 0: the data set up to the value of its bulk element, its checksum verified; no pixels are read.
+
+        Of a deflated data set it is deflated bytes. Raises DamagedInstance.
+        """
+        return bytes(self._block(0, self._content_start())) if self.record.blocks else b""
+
+    def _decode(self) -> Record:
+        try:
+            extent = measure(self._head)
+            if extent.total != self.location.size:
+                raise DamagedInstance(self.location, "the record has another size than was said")
+            if extent.metadata > len(self._head):
+                self._head = self._read(0, extent.metadata)
+            return decode_record(self._head)
+        except TornRecord as error:
+            raise DamagedInstance(self.location, str(error)) from error
+
+    def _content_start(self) -> int:
+        return self.location.size - sum(block.stored for block in self.record.blocks)
+
+    def _block(self, number: int, position: int) -> Buffer:
+        block = self.record.blocks[number]
+        end = position + block.stored
+        stored: Buffer
+        if position >= FIXED_SIZE and end <= len(self._head):
+            stored = memoryview(self._head)[position:end]
+        else:
+            stored = self._read(position, block.stored)
+        try:
+            verify_block(block, stored)
+            return decode_block(block, stored)
+        except DamagedBlock as error:
+            raise DamagedInstance(self.location, str(error)) from error
+
+    def _read(self, position: int, size: int) -> bytes:
+        try:
+            return os.pread(self._file.fd, size, self.location.offset + position)
+        except OSError as error:
+            raise DamagedInstance(self.location, f"the pack can't be read: {error.strerror}") from error
+
+
+class Blobs:
+    """The instances of a data directory. Thread-safe; keeps the packs used last open."""
+
+    def __init__(self, directory: Path, open_packs: int = OPEN_PACKS) -> None:
+        self._directory = directory
+        self._limit = open_packs
+        self._lock = threading.Lock()
+        self._files: OrderedDict[int, _PackFile] = OrderedDict()
+
+    def open(self, location: Location, record: Record | None = None) -> Reader:
+        """A reader of the record at `location`; `record` saves reading the metadata where it is known.
+
+        Raises DamagedInstance when the pack is missing or the metadata is damaged.
+        """
+        with self._lock:
+            file = self._files.get(location.pack)
+            if file is None:
+                try:
+                    file = _PackFile(pack_path(self._directory, location.pack))
+                except OSError as error:
+                    raise DamagedInstance(location, f"the pack can't be opened: {error.strerror}") from error
+                self._files[location.pack] = file
+                if len(self._files) > self._limit:
+                    self._files.popitem(last=False)
+            else:
+                self._files.move_to_end(location.pack)
+        return Reader(file, location, record)
+
+    def close(self) -> None:
+        """Let go of all packs; readers in use keep theirs."""
+        with self._lock:
+            self._files.clear()

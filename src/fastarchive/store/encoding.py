@@ -1,0 +1,133 @@
+"""A stream of content cut into blocks, each filtered and compressed as its part of the data set deserves."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastarchive.store.codec import EncodedBlock, Plan, encode_block
+from fastarchive.store.disk import DISK, Disk
+from fastarchive.store.filters import Buffer
+from fastarchive.store.record import Block, Record, encode_record
+
+
+class Spool:
+    """Blocks of a large object kept in a nameless file until they are copied into a pack.
+
+    Raises OSError where the disk does; :meth:`close` gives the space back and may be called twice.
+    """
+
+    def __init__(self, directory: Path, disk: Disk = DISK) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.fd, name = tempfile.mkstemp(suffix=".spool", dir=directory)
+        Path(name).unlink()
+        self.length = 0
+        self._disk = disk
+
+    def append(self, pieces: tuple[Buffer, ...]) -> None:
+        """Add a block's stored bytes."""
+        self.length += self._disk.write(self.fd, pieces, self.length)
+
+    def close(self) -> None:
+        """Give the space back."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+@dataclass(slots=True)
+class EncodedRecord:
+    """A record ready for the pack: its metadata frame, then its blocks, from memory or from a spool."""
+
+    record: Record
+    metadata: bytes
+    buffers: list[Buffer]
+    spool: Spool | None
+    size: int
+    """Bytes of the whole record."""
+    timings: dict[str, float] = field(default_factory=dict)
+    """Seconds by stage: digest, scan, compress; the log adds write and sync."""
+
+    @classmethod
+    def of(cls, record: Record, buffers: list[Buffer] | None = None, spool: Spool | None = None) -> EncodedRecord:
+        """`record` with its blocks. Raises ValueError where :func:`encode_record` does."""
+        metadata = encode_record(record)
+        size = len(metadata) + sum(block.stored for block in record.blocks)
+        return cls(record, metadata, buffers or [], spool, size)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A stretch of the data set with one plan; `length` None is the rest, `whole` puts it in one block."""
+
+    length: int | None
+    plan: Plan
+    whole: bool = False
+
+
+class BlockEncoder:
+    """Takes content in pieces of any size and cuts it into blocks by regions. Not thread-safe.
+
+    Holds at most one block and one piece.
+    """
+
+    def __init__(self, regions: list[Region], spool: Spool | None = None) -> None:
+        self.blocks: list[Block] = []
+        self.buffers: list[Buffer] = []
+        self.spool = spool
+        self._regions = iter(regions)
+        self._region = next(self._regions)
+        self._left = self._region.length
+        self._parts: list[Buffer] = []
+        self._waiting = 0
+        self._skip_finished()
+
+    def feed(self, data: Buffer) -> None:
+        """More content; `data` must not change until :meth:`finish`. Raises OSError from the spool."""
+        self._parts.append(data)
+        self._waiting += len(data)
+        if self._waiting >= self._wanted():
+            self._cut(last=False)
+
+    def finish(self) -> None:
+        """The content is complete: whatever waits becomes the last block. Raises OSError from the spool."""
+        self._cut(last=True)
+
+    def _wanted(self) -> int:
+        """Bytes the next block stands for if enough come."""
+        if self._left is None:
+            return self._region.plan.block_size
+        return self._left if self._region.whole else min(self._left, self._region.plan.block_size)
+
+    def _cut(self, *, last: bool) -> None:
+        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        view = memoryview(data)
+        position = 0
+        while position < len(view):
+            wanted = self._wanted()
+            if position + wanted > len(view):
+                if not last:
+                    break
+                wanted = len(view) - position
+            self._emit(encode_block(view[position : position + wanted], self._region.plan))
+            position += wanted
+            if self._left is not None:
+                self._left -= wanted
+                self._skip_finished()
+        self._waiting = len(view) - position
+        # What stays is copied, so that it doesn't keep a much larger piece alive.
+        self._parts = [bytes(view[position:])] if self._waiting else []
+
+    def _skip_finished(self) -> None:
+        while self._left == 0:
+            self._region = next(self._regions)
+            self._left = self._region.length
+
+    def _emit(self, encoded: EncodedBlock) -> None:
+        self.blocks.append(encoded.block)
+        if self.spool is not None:
+            self.spool.append(encoded.stored)
+        else:
+            self.buffers.extend(encoded.stored)

@@ -1,0 +1,200 @@
+"""Following the log: the durable records of all packs of all processes, each once, from a position on."""
+
+from __future__ import annotations
+
+import os
+import time
+from bisect import bisect_right
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastarchive.store.pack import (
+    PACKS,
+    PAGE,
+    PackError,
+    decode_identity,
+    find_record,
+    list_packs,
+    pack_path,
+    read_record,
+    read_state,
+    read_table,
+)
+from fastarchive.store.positions import Positions
+from fastarchive.store.record import Location, Record, TornRecord
+from fastarchive.store.recovery import Damage
+
+__all__ = ["Follower", "Positions"]
+
+# A directory's time stamp moves in steps of some milliseconds: a change soon after a look may not show in it.
+_SETTLED_NANOSECONDS = 50_000_000
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A pack not yet read to its end."""
+
+    position: int
+    fd: int = -1
+
+
+class Follower:
+    """Reads records in pack order, metadata only. For one thread at a time; other processes may append meanwhile.
+
+    Within a pack records come in the order they were appended; between packs there is no order in time.
+    """
+
+    def __init__(self, directory: Path, positions: Positions | None = None) -> None:
+        """Follow the packs of the data directory `directory` from `positions` (by default from the beginning)."""
+        positions = positions or Positions()
+        self.damaged: list[Damage] = []
+        """Damage passed over so far; the records in it can't be named."""
+        self.unreadable: dict[int, str] = {}
+        """Packs that can't be read, and why. They hold the horizon back and are tried again at each poll."""
+        self._directory = directory
+        self._horizon = positions.horizon
+        self._followed: dict[int, _Followed] = {pack: _Followed(offset) for pack, offset in positions.items()}
+        self._complete: dict[int, int] = {}
+        """Packs beyond the horizon read to their end, and that end."""
+        self._seen: list[int] = []
+        """Packs beyond the horizon, ascending, as of the last look at the directory."""
+        self._settled = 0
+        """No pack with an id up to this one can appear any more."""
+        self._listed_at: int | None = None
+        self._kept: Positions | None = positions
+
+    @property
+    def positions(self) -> Positions:
+        """How far everything returned so far reaches."""
+        if self._kept is None:
+            offsets = {pack: followed.position for pack, followed in self._followed.items() if followed.position}
+            self._kept = Positions(offsets | self._complete, self._horizon)
+        return self._kept
+
+    def poll(self, limit: int) -> list[tuple[Location, Record]]:
+        """Up to `limit` durable records not returned before; fewer mean there are no more right now.
+
+        Raises OSError when the directory or a pack can't be read.
+        """
+        self._look()
+        found: list[tuple[Location, Record]] = []
+        finished = False
+        for pack in self._seen:
+            if len(found) >= limit:
+                break
+            followed = self._followed.get(pack)
+            if followed is not None:
+                finished |= self._read(pack, followed, limit, found)
+        if found or finished:
+            self._kept = None
+        if finished:
+            self._raise_horizon()
+        return found
+
+    def close(self) -> None:
+        """Close the packs held open; may be called twice. A later poll opens them again."""
+        for followed in self._followed.values():
+            if followed.fd >= 0:
+                os.close(followed.fd)
+                followed.fd = -1
+
+    def __enter__(self) -> Follower:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _look(self) -> None:
+        """List the directory if it changed since the last look."""
+        try:
+            changed = os.stat(self._directory / PACKS).st_mtime_ns  # noqa: PTH116 - on every query's way
+        except FileNotFoundError:
+            return
+        if changed == self._listed_at:
+            return
+        # Packs appear in the order of their ids. A list made while nothing changed misses none up to its greatest.
+        settled = time.time_ns() - changed >= _SETTLED_NANOSECONDS
+        self._seen = list_packs(self._directory, self._horizon)
+        for pack in self._seen:
+            if pack not in self._complete and pack not in self._followed:
+                self._followed[pack] = _Followed(0)
+        present = set(self._seen)
+        for pack in [pack for pack in self._followed if pack not in present]:
+            followed = self._followed[pack]  # removed: it was empty, or compacted away after it was read
+            if followed.fd >= 0:
+                os.close(followed.fd)
+            del self._followed[pack]
+            self._kept = None
+        if settled and os.stat(self._directory / PACKS).st_mtime_ns == changed:  # noqa: PTH116
+            self._listed_at = changed
+            self._settled = self._seen[-1] if self._seen else self._settled
+            self._raise_horizon()
+        else:
+            self._listed_at = None
+
+    def _read(self, pack: int, followed: _Followed, limit: int, found: list[tuple[Location, Record]]) -> bool:
+        """Read on in one pack; whether it is read to its sealed end now."""
+        if followed.fd < 0 and not self._open(pack, followed):
+            return False
+        fd = followed.fd
+        state = read_state(fd)
+        position = max(followed.position, PAGE)
+        end = state.end
+        while position < end and len(found) < limit:
+            try:
+                record, extent = read_record(fd, position, end)
+            except TornRecord:
+                following = self._after_damage(fd, position, end)
+                self.damaged.append(Damage(pack, position, following))
+                position = following
+                continue
+            found.append((Location(pack, position, extent.total), record))
+            position += extent.total
+        if position != followed.position:
+            followed.position = position
+            self._kept = None
+        if state.seal is None or position < end:
+            return False
+        os.close(fd)
+        del self._followed[pack]
+        self._complete[pack] = position
+        return True
+
+    def _open(self, pack: int, followed: _Followed) -> bool:
+        try:
+            fd = os.open(pack_path(self._directory, pack), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            decode_identity(os.pread(fd, PAGE, 0))
+        except PackError as error:
+            self.unreadable[pack] = str(error)
+            os.close(fd)
+            return False
+        self.unreadable.pop(pack, None)
+        followed.fd = fd
+        return True
+
+    def _after_damage(self, fd: int, position: int, end: int) -> int:
+        """Where to read on after something that isn't a record."""
+        seal = read_state(fd).seal
+        if seal is not None:
+            table = read_table(fd, seal)
+            if table:
+                index = bisect_right(table, position)
+                return table[index] if index < len(table) else end
+        following = find_record(fd, position + 1, end)
+        return end if following is None else following
+
+    def _raise_horizon(self) -> None:
+        """Let packs read to their end fall together, as long as nothing below them can still come."""
+        raised = 0
+        for pack in self._seen:
+            if pack not in self._complete or pack > self._settled:
+                break
+            self._horizon = pack
+            del self._complete[pack]
+            raised += 1
+        if raised:
+            del self._seen[:raised]
+            self._kept = None

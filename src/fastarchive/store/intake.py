@@ -1,0 +1,267 @@
+"""One data set on its way in: collected, digested, scanned, filtered and compressed in bounded memory."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from pathlib import Path
+from typing import Final
+
+from blake3 import blake3
+
+from fastarchive.dicom.attributes import STORED_TAGS
+from fastarchive.dicom.elements import Element, Header, encode, scan_header
+from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE, encoding_of, is_deflated
+from fastarchive.store.codec import AS_IT_IS, PLAIN, PixelDescription, plan_encapsulated
+from fastarchive.store.disk import DISK, Disk
+from fastarchive.store.encoding import BlockEncoder, EncodedRecord, Region, Spool
+from fastarchive.store.filters import Buffer
+from fastarchive.store.record import Record, RecordKind
+
+__all__ = ["SPILL", "EncodedRecord", "Intake", "IntakeError"]
+
+SPILL: Final = 8 << 20
+"""Bytes collected at which :meth:`Intake.drain` has to run before more is written."""
+HEADER_LIMIT: Final = 16 << 20
+"""Bytes in which the bulk element must begin for its pixels to be filtered and the header to be a block of its own."""
+LONGEST_ATTRIBUTE: Final = 4096
+"""Values longer than this stay out of a record's attributes."""
+LONGEST_UID: Final = 64
+
+SOP_CLASS_UID: Final = 0x00080016
+SOP_INSTANCE_UID: Final = 0x00080018
+STUDY_INSTANCE_UID: Final = 0x0020000D
+SERIES_INSTANCE_UID: Final = 0x0020000E
+
+_FIRST_INFLATED = 64 << 10
+_NOT_IN_UIDS = frozenset('*?\\"')
+
+
+class IntakeError(Exception):
+    """A data set that can't be taken in.
+
+    `kind` is ``missing-uid``, ``bad-uid``, ``mismatch`` or ``malformed``; `comment` suits an Error Comment (at most 64
+    characters, no patient data); `tag` is the offending element, if one is.
+    """
+
+    def __init__(self, kind: str, comment: str, tag: int | None = None) -> None:
+        super().__init__(comment)
+        self.kind = kind
+        self.comment = comment[:64]
+        self.tag = tag
+
+
+class Intake:
+    """Takes the bytes of one data set and makes a record of them.
+
+    :meth:`write` is for the event loop; :meth:`drain` and :meth:`finish` are for a thread, one at a time. Whatever the
+    data set's size, it holds at most about twice :data:`HEADER_LIMIT`: larger objects go to the spool block by block.
+    """
+
+    def __init__(
+        self,
+        *,
+        transfer_syntax: str,
+        sop_class: str = "",
+        sop_instance: str = "",
+        calling_ae: str = "",
+        called_ae: str = "",
+        spool_directory: Path,
+        disk: Disk = DISK,
+    ) -> None:
+        """`sop_class` and `sop_instance` are the affected ones of the request; empty ones are not compared."""
+        self.transfer_syntax = transfer_syntax
+        self.calling_ae = calling_ae
+        self.called_ae = called_ae
+        self.length = 0
+        """Bytes written so far."""
+        self.timings: dict[str, float] = {"digest": 0.0, "scan": 0.0, "compress": 0.0}
+        """Seconds by stage."""
+        self._affected = {SOP_CLASS_UID: _stripped(sop_class), SOP_INSTANCE_UID: _stripped(sop_instance)}
+        self._encoding = encoding_of(transfer_syntax)
+        self._spool_directory = spool_directory
+        self._disk = disk
+        self._pending: list[bytes] = []
+        self._pending_size = 0
+        self._hasher = blake3()
+        self._header: Header | None = None
+        self._encoder: BlockEncoder | None = None
+        self._spool: Spool | None = None
+
+    @property
+    def pending(self) -> int:
+        """Bytes waiting in memory; from :data:`SPILL` on, :meth:`drain` has to run before more is written."""
+        return self._pending_size
+
+    def write(self, chunk: Buffer) -> None:
+        """The next bytes of the data set. Only collects; copies what isn't `bytes`."""
+        self._pending.append(chunk if isinstance(chunk, bytes) else bytes(chunk))
+        self._pending_size += len(chunk)
+        self.length += len(chunk)
+
+    def drain(self) -> None:
+        """Digest and compress what is pending into the spool. Raises OSError (the spool's disk)."""
+        if self._encoder is None:
+            data = b"".join(self._pending)
+            header = self._scan(data)
+            if not header.complete and header.damage is None and len(data) < HEADER_LIMIT:
+                # Not even the header is whole: it stays, and the next drain comes with as much again.
+                self._pending, self._pending_size = [data], 0
+                return
+            self._pending = [data]
+            del data
+            self._spool = Spool(self._spool_directory, self._disk)
+            self._begin(header, self._spool)
+        self._consume()
+
+    def finish(self) -> EncodedRecord:
+        """The data set is complete. Raises IntakeError for one that is refused, OSError from the spool's disk."""
+        if self._encoder is None:
+            data = b"".join(self._pending)
+            self._pending = [data]
+            header = self._scan(data)
+            if not header.complete and header.damage is None:
+                raise IntakeError("malformed", "the data set ends inside its header")
+            self._check(header)
+            self._begin(header, None)
+            del data
+        assert self._encoder is not None and self._header is not None
+        encoder, header = self._encoder, self._header
+        uids = self._check(header)
+        self._consume()
+        started = time.perf_counter()
+        encoder.finish()
+        record = Record(
+            kind=RecordKind.INSTANCE,
+            received=time.time_ns(),
+            digest=self._hasher.digest(),
+            length=self.length,
+            sop_class=uids[SOP_CLASS_UID],
+            sop_instance=uids[SOP_INSTANCE_UID],
+            study=uids[STUDY_INSTANCE_UID],
+            series=uids[SERIES_INSTANCE_UID],
+            transfer_syntax=self.transfer_syntax,
+            calling_ae=self.calling_ae,
+            called_ae=self.called_ae,
+            attributes=_attributes(header),
+            blocks=tuple(encoder.blocks),
+        )
+        encoded = EncodedRecord.of(record, encoder.buffers, self._spool)
+        self.timings["compress"] += time.perf_counter() - started
+        encoded.timings = self.timings
+        return encoded
+
+    def close(self) -> None:
+        """Give memory and spool space back; after the record is in the log, or when it never will be."""
+        self._pending = []
+        self._encoder = None
+        if self._spool is not None:
+            self._spool.close()
+
+    def _consume(self) -> None:
+        """Digest and encode the pending chunks, letting go of each as it is done."""
+        assert self._encoder is not None
+        chunks, self._pending, self._pending_size = self._pending, [], 0
+        chunks.reverse()
+        while chunks:
+            chunk = chunks.pop()
+            started = time.perf_counter()
+            self._hasher.update(chunk)
+            digested = time.perf_counter()
+            self._encoder.feed(chunk)
+            self.timings["digest"] += digested - started
+            self.timings["compress"] += time.perf_counter() - digested
+
+    def _scan(self, data: bytes) -> Header:
+        started = time.perf_counter()
+        if is_deflated(self.transfer_syntax):
+            header = _scan_deflated(data)
+        else:
+            header = scan_header(data, self._encoding, STORED_TAGS)
+        self.timings["scan"] += time.perf_counter() - started
+        return header
+
+    def _begin(self, header: Header, spool: Spool | None) -> None:
+        """Decide how the data set is cut, now that its header is known as far as it will ever be."""
+        self._header = header
+        pixel = header.pixel
+        if is_deflated(self.transfer_syntax):
+            regions = [Region(None, AS_IT_IS)]
+        elif not header.complete:
+            regions = [Region(None, PLAIN)]
+        elif pixel is None:
+            regions = [Region(header.bulk_offset, PLAIN, whole=True), Region(None, PLAIN)]
+        elif pixel.length is None:
+            regions = [
+                Region(header.bulk_offset, PLAIN, whole=True),
+                Region(None, plan_encapsulated(self.transfer_syntax)),
+            ]
+        else:
+            plan = PixelDescription.from_header(header, header.encoding).plan()
+            regions = [
+                Region(header.bulk_offset, PLAIN, whole=True),
+                Region(pixel.length, plan),
+                Region(None, PLAIN),
+            ]
+        self._encoder = BlockEncoder(regions, spool)
+
+    def _check(self, header: Header) -> dict[int, str]:
+        """The four UIDs of the data set, stripped. Raises IntakeError."""
+        uids = {}
+        for tag, name in (
+            (SOP_CLASS_UID, "SOP Class UID"),
+            (SOP_INSTANCE_UID, "SOP Instance UID"),
+            (STUDY_INSTANCE_UID, "Study Instance UID"),
+            (SERIES_INSTANCE_UID, "Series Instance UID"),
+        ):
+            element = header.elements.get(tag)
+            uid = _uid(element) if element is not None else ""
+            if not uid:
+                if header.damage is not None or not header.complete:
+                    raise IntakeError("malformed", f"the data set can't be read up to its {name}", tag)
+                raise IntakeError("missing-uid", f"{name} is missing or empty", tag)
+            if len(uid) > LONGEST_UID or not _is_safe(uid):
+                raise IntakeError("bad-uid", f"{name} is not a UID", tag)
+            affected = self._affected.get(tag)
+            if affected and affected != uid:
+                raise IntakeError("mismatch", f"{name} differs from the request's", tag)
+            uids[tag] = uid
+        return uids
+
+
+def _stripped(uid: str) -> str:
+    return uid.strip(" \0")
+
+
+def _uid(element: Element) -> str:
+    # Latin-1 can decode anything; what isn't ASCII is refused by _is_safe.
+    return _stripped(element.value.decode("latin-1"))
+
+
+def _is_safe(uid: str) -> bool:
+    """Whether a UID means itself in matching, in a path and in a log.
+
+    More than PS3.5 9.1 allows: letters and leading zeroes occur in the wild and do no harm.
+    """
+    return uid.isascii() and uid.isprintable() and not any(character in _NOT_IN_UIDS for character in uid)
+
+
+def _attributes(header: Header) -> bytes:
+    """The stored attributes as an Explicit VR Little Endian data set (PS3.5 7.1.2)."""
+    elements = [element for element in header.elements.values() if len(element.value) <= LONGEST_ATTRIBUTE]
+    return encode(elements, EXPLICIT_LITTLE)
+
+
+def _scan_deflated(data: bytes) -> Header:
+    """The header of a deflated data set (PS3.5 A.5), inflating only as much as needed."""
+    size = _FIRST_INFLATED
+    while True:
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        try:
+            plain = inflater.decompress(data, size)
+        except zlib.error:
+            return Header({}, 0, None, complete=False, damage="not deflated", encoding=EXPLICIT_LITTLE)
+        header = scan_header(plain, EXPLICIT_LITTLE, STORED_TAGS)
+        if header.complete or header.damage is not None or len(plain) < size or size >= HEADER_LIMIT:
+            return header
+        size *= 4

@@ -1,0 +1,307 @@
+"""The log: one open pack owned by this process, appended to by one committer thread in groups.
+
+What is promised, and the order of writes that keeps the promise, is in ``docs/format.md``, "Appending".
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from fastarchive.store.disk import DISK, FULL, Disk, PartlyWritten
+from fastarchive.store.encoding import EncodedRecord
+from fastarchive.store.filters import Buffer
+from fastarchive.store.pack import PAGE, OpenPack, create_pack, publish_durable, seal_pack
+from fastarchive.store.record import Location, RecordKind
+from fastarchive.store.recovery import RecoveryReport, recover
+
+__all__ = ["Log", "LogBroken", "LogStatus", "NoSpace", "RecoveryReport", "recover"]
+
+SEAL_SIZE: Final = 256 << 20
+GROUP_BYTES: Final = 64 << 20
+"""A group is written and synced when it has this many bytes, even if more is waiting."""
+GROUP_RECORDS: Final = 4096
+
+
+class NoSpace(Exception):
+    """There is no room on the disk, or only the reserve is left. Nothing was stored; later appends may succeed."""
+
+
+class LogBroken(Exception):
+    """The record could not be made durable: an error of the disk, or the log is closed. It must not be acknowledged."""
+
+
+class LogStatus(NamedTuple):
+    """What the log has done so far."""
+
+    pack: int | None
+    """The open pack's id."""
+    end: int
+    """Bytes in the open pack."""
+    records: int
+    """Records made durable."""
+    groups: int
+    """Syncs that made them durable."""
+    refused: int
+    """Appends that failed for lack of space."""
+    abandoned: int
+    """Packs given up after an error of the disk."""
+
+
+@dataclass(slots=True)
+class _Append:
+    encoded: EncodedRecord
+    future: Future[Location]
+    queued: float
+
+
+class Log:
+    """Appends records, durably and in groups. Thread-safe; not to be used across a fork.
+
+    A pack is created with the first append. Futures resolve in the committer thread.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        seal_size: int = SEAL_SIZE,
+        reserve_bytes: int = 0,
+        sync: bool = True,
+        disk: Disk = DISK,
+    ) -> None:
+        """`directory` is the data directory; `reserve_bytes` stay free on its disk; `sync` False is for experiments."""
+        self._directory = directory
+        self._seal_size = seal_size
+        self._reserve_bytes = reserve_bytes
+        self._sync = sync
+        self._disk = disk
+        self._changed = threading.Condition()
+        self._waiting: list[_Append] = []
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._pack: OpenPack | None = None
+        self._records = self._groups = self._refused = self._abandoned = 0
+
+    def append(self, encoded: EncodedRecord) -> Future[Location]:
+        """Queue a record. The future resolves once it is durable and readers may see it.
+
+        It fails with :class:`NoSpace` or :class:`LogBroken`; `encoded` must stay open until it is done.
+        """
+        return self.append_batch((encoded,))[0]
+
+    def append_batch(self, batch: tuple[EncodedRecord, ...] | list[EncodedRecord]) -> list[Future[Location]]:
+        """Queue several records at once; one wake-up, and as few syncs as their size allows."""
+        now = time.perf_counter()
+        appends = [_Append(encoded, Future(), now) for encoded in batch]
+        for append in appends:
+            append.future.set_running_or_notify_cancel()  # what is on its way to the disk can't be called back
+        with self._changed:
+            closed = self._closing
+            if not closed:
+                self._waiting += appends
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="log-committer", daemon=True)
+                    self._thread.start()
+                self._changed.notify()
+        if closed:
+            _fail(appends, LogBroken("the log is closed"))
+        return [append.future for append in appends]
+
+    def status(self) -> LogStatus:
+        """Counters since the log was opened."""
+        pack = self._pack
+        number, end = (pack.pack, pack.end) if pack else (None, 0)
+        return LogStatus(number, end, self._records, self._groups, self._refused, self._abandoned)
+
+    def close(self) -> None:
+        """Commit what waits, then seal the pack. Later appends fail. May be called twice."""
+        with self._changed:
+            self._closing = True
+            thread = self._thread
+            self._changed.notify()
+        if thread is not None:
+            thread.join()
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._closing:
+                    self._changed.wait()
+                batch, self._waiting = self._waiting, []
+                if not batch:
+                    break
+            self._commit(deque(batch))
+        self._seal()
+
+    def _commit(self, queue: deque[_Append]) -> None:
+        """Make everything in `queue` durable, group by group, or fail it."""
+        while queue:
+            group: list[_Append] = []
+            try:
+                pack = self._pack_for(queue[0].encoded.size)
+                group = self._next_group(pack, queue)
+                if self._fits(pack, group):
+                    self._write(pack, group, queue)
+            except OSError as error:
+                self._abandon()
+                if not group:
+                    group.append(queue.popleft())
+                failure = NoSpace if error.errno in FULL else LogBroken
+                self._refused += len(group) if failure is NoSpace else 0
+                _fail(group, failure(f"the log can't be written: {error.strerror}"))
+            except BaseException as error:
+                # A defect, not the disk. Nobody may wait for ever, and nothing half done may be built upon.
+                self._abandon()
+                _fail([*group, *queue], LogBroken(f"the log failed: {type(error).__name__}"))
+                raise
+
+    def _pack_for(self, size: int) -> OpenPack:
+        """The pack for a record of `size` bytes; a new one if there is none or the record goes beyond the seal size."""
+        pack = self._pack
+        if pack is not None and pack.end > PAGE and pack.end + size > self._seal_size:
+            self._seal()
+            pack = None
+        if pack is None:
+            pack = self._pack = create_pack(self._directory, self._reservation(), self._disk)
+        return pack
+
+    def _reservation(self) -> int:
+        """Bytes to set aside for a pack: all of it, unless the disk is small or filling up."""
+        try:
+            status = os.statvfs(self._directory)
+        except FileNotFoundError:
+            return 0
+        return self._seal_size if status.f_bavail * status.f_frsize > self._reserve_bytes + 8 * self._seal_size else 0
+
+    def _next_group(self, pack: OpenPack, queue: deque[_Append]) -> list[_Append]:
+        """Take from the queue what goes into the pack with the next sync: at least one record."""
+        group = [queue.popleft()]
+        size = group[0].encoded.size
+        while queue and len(group) < GROUP_RECORDS:
+            size += queue[0].encoded.size
+            if size > GROUP_BYTES or pack.end + size > self._seal_size:
+                break
+            group.append(queue.popleft())
+        return group
+
+    def _fits(self, pack: OpenPack, group: list[_Append]) -> bool:
+        """Fail what would eat the reserve; whether anything is left in `group`. Deletions may: they make room."""
+        if self._reserve_bytes:
+            free = self._disk.free(pack.fd) - self._reserve_bytes
+            refused = []
+            for append in list(group):
+                if append.encoded.record.kind == RecordKind.DELETION or append.encoded.size <= free:
+                    free -= append.encoded.size
+                else:
+                    refused.append(append)
+                    group.remove(append)
+            self._refused += len(refused)
+            _fail(refused, NoSpace("only the reserve is left on the disk"))
+        return bool(group)
+
+    def _write(self, pack: OpenPack, group: list[_Append], queue: deque[_Append]) -> None:
+        """Write a group, sync it, publish it, tell those who wait. OSError means: nothing of it may be acknowledged.
+
+        When the disk is full, what was written whole is kept, the first that wasn't fails, the rest goes back to
+        `queue`.
+        """
+        started = time.perf_counter()
+        try:
+            self._write_records(pack, group)
+        except PartlyWritten as error:
+            if error.errno not in FULL:
+                raise
+            end, whole = pack.end, 0
+            while whole < len(group) and end + group[whole].encoded.size <= pack.end + error.written:
+                end += group[whole].encoded.size
+                whole += 1
+            self._disk.truncate(pack.fd, end)
+            self._refused += 1
+            _fail([group[whole]], NoSpace("there is no space left on the disk"))
+            queue.extendleft(reversed(group[whole + 1 :]))
+            del group[whole:]
+            if not group:
+                return
+        written = time.perf_counter()
+        if self._sync:
+            self._disk.sync(pack.fd)
+        locations = []
+        end = pack.end
+        for append in group:
+            locations.append(Location(pack.pack, end, append.encoded.size))
+            end += append.encoded.size
+        publish_durable(self._disk, pack.fd, end)
+        pack.offsets.extend(location.offset for location in locations)
+        pack.end = end
+        self._records += len(group)
+        self._groups += 1
+        synced = time.perf_counter()
+        for append, location in zip(group, locations, strict=True):
+            timings = append.encoded.timings
+            timings["queue"] = started - append.queued
+            timings["write"] = written - started
+            timings["sync"] = synced - written
+            append.future.set_result(location)
+
+    def _write_records(self, pack: OpenPack, group: list[_Append]) -> None:
+        """Write the group's bytes behind the pack's end. Raises PartlyWritten counting from there."""
+        offset = pack.end
+        buffers: list[Buffer] = []
+        size = 0
+        try:
+            for append in group:
+                encoded = append.encoded
+                buffers.append(encoded.metadata)
+                size += len(encoded.metadata)
+                if encoded.spool is None:
+                    buffers += encoded.buffers
+                    size += encoded.size - len(encoded.metadata)
+                    continue
+                offset += self._disk.write(pack.fd, buffers, offset)
+                buffers, size = [], 0
+                offset += self._disk.copy(encoded.spool.fd, pack.fd, offset, encoded.spool.length)
+            if buffers:
+                self._disk.write(pack.fd, buffers, offset)
+        except PartlyWritten as error:
+            raise PartlyWritten(error.cause, offset - pack.end + error.written) from error
+
+    def _seal(self) -> None:
+        """Seal the open pack, if there is one; what can't be sealed is left to recovery, as after a crash."""
+        pack, self._pack = self._pack, None
+        if pack is None:
+            return
+        with suppress(OSError):
+            if pack.offsets:
+                seal_pack(pack.fd, pack.end, pack.offsets, recovered=False, disk=self._disk)
+            else:
+                pack.path.unlink(missing_ok=True)
+        os.close(pack.fd)
+
+    def _abandon(self) -> None:
+        """Give the open pack up after an error. What was acknowledged in it stays; the rest is cut off if possible."""
+        pack, self._pack = self._pack, None
+        if pack is None:
+            return
+        self._abandoned += 1
+        with suppress(OSError):
+            self._disk.truncate(pack.fd, pack.end)
+        os.close(pack.fd)
+
+
+def _fail(appends: list[_Append], error: NoSpace | LogBroken) -> None:
+    for append in appends:
+        append.future.set_exception(type(error)(*error.args))

@@ -1,0 +1,171 @@
+"""Recovery: packs whose owner died are verified, cut to their last whole record, and sealed.
+
+The steps and their reasons are in ``docs/format.md``, "Recovery". Idempotent, and may be killed anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from fastarchive.store.codec import DamagedBlock, verify_block
+from fastarchive.store.disk import DISK, Disk
+from fastarchive.store.pack import (
+    PACKS,
+    PAGE,
+    PackError,
+    State,
+    decode_identity,
+    find_record,
+    list_packs,
+    pack_path,
+    read_record,
+    read_state,
+    seal_pack,
+)
+from fastarchive.store.record import Extent, Record, TornRecord
+
+_ENDS_TO_COMPARE: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes of a pack, from `start` to `end`, that should be records and are not."""
+
+    pack: int
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class RecoveryReport:
+    """What recovery found and did."""
+
+    sealed: list[int] = field(default_factory=list)
+    """Packs sealed."""
+    removed: list[int] = field(default_factory=list)
+    """Packs without a record, removed."""
+    records: int = 0
+    """Records in the sealed packs."""
+    cut: dict[int, int] = field(default_factory=dict)
+    """Bytes of torn records cut off, by pack (space reserved and never written doesn't count)."""
+    damaged: list[Damage] = field(default_factory=list)
+    """Damage among acknowledged records. Nothing was cut there."""
+    unreadable: dict[int, str] = field(default_factory=dict)
+    """Packs left alone, and why."""
+
+
+def recover(directory: Path, disk: Disk = DISK) -> RecoveryReport:
+    """Recover every unsealed pack of the data directory that no process holds.
+
+    Never raises for one bad pack: it is reported as unreadable and left as it is. Raises OSError when the directory
+    can't be read.
+    """
+    report = RecoveryReport()
+    _remove_unborn(directory, disk)
+    for pack in list_packs(directory):
+        path = pack_path(directory, pack)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            report.unreadable[pack] = str(error)
+            continue
+        try:
+            if read_state(fd).seal is None:
+                _recover_pack(fd, pack, path, disk, report)
+        except (OSError, PackError) as error:
+            report.unreadable[pack] = str(error)
+        finally:
+            os.close(fd)
+    return report
+
+
+def _recover_pack(fd: int, pack: int, path: Path, disk: Disk, report: RecoveryReport) -> None:
+    try:
+        disk.lock(fd)
+    except BlockingIOError:
+        return  # its owner lives
+    # Between looking and locking its owner may have sealed it, or another recovery sealed or removed it.
+    state = read_state(fd)
+    if state.seal is not None or os.fstat(fd).st_nlink == 0:
+        return
+    if decode_identity(os.pread(fd, PAGE, 0)).pack != pack:
+        raise PackError("the pack's id is not that of its name")
+    disk.sync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    offsets, end = _walk(fd, pack, state, report)
+    if not offsets and not report.damaged:
+        path.unlink()
+        disk.sync_directory(path.parent)
+        report.removed.append(pack)
+        return
+    cut = _written_beyond(fd, end)
+    seal_pack(fd, end, offsets, recovered=True, disk=disk)
+    report.sealed.append(pack)
+    report.records += len(offsets)
+    if cut:
+        report.cut[pack] = cut
+
+
+def _walk(fd: int, pack: int, state: State, report: RecoveryReport) -> tuple[array[int], int]:
+    """The offsets of the whole records of an unsealed pack, and the offset where they end."""
+    length = os.fstat(fd).st_size
+    durable = min(state.durable, length)
+    offsets = array("Q")
+    position = PAGE
+    while position < length:
+        try:
+            record, extent = read_record(fd, position, length)
+            if position + extent.total > durable:
+                _verify_blocks(fd, position, extent, record)
+        except (TornRecord, DamagedBlock):
+            if position >= durable:
+                break
+            following = find_record(fd, position + 1, length)
+            report.damaged.append(Damage(pack, position, durable if following is None else following))
+            if following is None:
+                position = durable
+                break
+            position = following
+            continue
+        offsets.append(position)
+        position += extent.total
+    return offsets, position
+
+
+def _verify_blocks(fd: int, position: int, extent: Extent, record: Record) -> None:
+    """Raises DamagedBlock, OSError."""
+    position += extent.metadata
+    for block in record.blocks:
+        verify_block(block, os.pread(fd, block.stored, position))
+        position += block.stored
+
+
+def _written_beyond(fd: int, end: int) -> int:
+    """Bytes from `end` to the last that isn't zero: what was written, as opposed to reserved."""
+    last = end
+    position = end
+    while piece := os.pread(fd, _ENDS_TO_COMPARE, position):
+        stripped = piece.rstrip(b"\0")
+        if stripped:
+            last = position + len(stripped)
+        position += len(piece)
+    return last - end
+
+
+def _remove_unborn(directory: Path, disk: Disk) -> None:
+    """Remove files of packs whose creation was cut short."""
+    for path in (directory / PACKS).glob("*.new"):
+        with suppress(OSError):
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                disk.lock(fd)
+                path.unlink()
+            finally:
+                os.close(fd)
