@@ -1,7 +1,8 @@
 """The DICOM Upper Layer Protocol (PS3.8) and DIMSE messages (PS3.7).
 
 `pdu`, `user_information`, `negotiation`, `machine` and `commands` do no input or output: bytes in, events out, and
-intent in, bytes out. `transport`, `association`, `acceptor` and `requestor` are the thin side that owns sockets.
+intent in, bytes out. `connection`, `messages`, `association`, `acceptor` and
+`requestor` are the thin side that owns sockets.
 """
 
 from fastarchive.upperlayer.acceptor import Drain, serve

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 Handler = Callable[[Association], Awaitable[None]]
 
 _SPARE_CONNECTIONS = 64
-"""Connections beyond the maximum of associations: being rejected, closing, or silent until ARTIM. More wait unaccepted."""
+"""Connections beyond the maximum of associations: being rejected, closing, or silent until ARTIM. More have to wait."""
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _GONE = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR}
 
@@ -38,7 +38,7 @@ class Drain:
     start() is to be called on the event loop.
     """
 
-    def __init__(self, *, grace: float = 30.0, quiet: float = 1.0) -> None:
+    def __init__(self, grace: float = 30.0, *, quiet: float = 1.0) -> None:
         self.grace = grace
         self.quiet = quiet
         self._event = anyio.Event()
@@ -70,19 +70,19 @@ async def serve(
     """Accept associations on a bound, listening TCP socket until drained or cancelled.
 
     `listener` may be shared with other processes and is not closed. `task_status.started()` is called when accepting.
-    `handler` runs once an association is established; it should return when receive() gives None. When it returns earlier
-    the association is aborted. Its exceptions abort the association and are logged without their text, which might show
-    data of patients; AssociationError from it is a matter of course and not logged. More than `maximum_associations` at
-    once are rejected as temporary (2/3/2).
+    `handler` runs once an association is established; it should return when receive() gives None. When it returns
+    earlier the association is aborted. Its exceptions abort the association and are logged without their text, which
+    might show data of patients; AssociationError from it is a matter of course and not logged. More than
+    `maximum_associations` at once are rejected as temporary (2/3/2).
     """
     acceptor = _Acceptor(
-        listener,
-        policy,
-        handler,
-        maximum_associations,
-        timeouts or Timeouts(),
-        limits or Limits(),
-        observer or Observer(),
+        listener=listener,
+        policy=policy,
+        handler=handler,
+        maximum_associations=maximum_associations,
+        timeouts=timeouts or Timeouts(),
+        limits=limits or Limits(),
+        observer=observer or Observer(),
     )
     drain = drain or Drain()
     async with anyio.create_task_group() as connections:
@@ -100,6 +100,7 @@ async def serve(
 class _Acceptor:
     def __init__(
         self,
+        *,
         listener: socket.socket,
         policy: AcceptorPolicy,
         handler: Handler,

@@ -55,9 +55,10 @@ class Association:
     def context_for(self, abstract_syntax: str, transfer_syntax: str | None = None) -> PresentationContext | None:
         """The first accepted context of that abstract syntax (and transfer syntax, if given) in which we may be SCU."""
         for context in self.contexts.values():
-            if context.abstract_syntax == abstract_syntax and context.as_scu:
-                if transfer_syntax in (None, context.transfer_syntax):
-                    return context
+            if abstract_syntax != context.abstract_syntax or not context.as_scu:
+                continue
+            if transfer_syntax is None or transfer_syntax == context.transfer_syntax:
+                return context
         return None
 
     @property
@@ -71,8 +72,8 @@ class Association:
         return self._connection.inbox.release_requested
 
     def cancelled(self, message_id: int) -> bool:
-        """Whether the peer has cancelled (C-CANCEL-RQ) the request of that Message ID now under way. Seen as it arrives,
-        also while nobody receives; it never becomes a message."""
+        """Whether the peer has cancelled (C-CANCEL-RQ) the request of that Message ID now under way. Seen as it
+        arrives, also while nobody receives; it never becomes a message."""
         return message_id in self._connection.inbox.cancelled
 
     async def receive(self, idle_limit: float | None = None) -> Message | None:

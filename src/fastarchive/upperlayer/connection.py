@@ -1,7 +1,7 @@
 """A socket under a Machine: reads into events, intent into writes, flow control both ways, and every timer.
 
-An asyncio BufferedProtocol, because its callbacks cost a third of what byte streams with tasks of their own cost; anyio
-is above it. POSIX event loops only: they fill the buffer and report it in one go, so all connections of a server share one.
+An asyncio BufferedProtocol, because its callbacks cost half of what byte streams cost; anyio is above it. POSIX event
+loops only: they fill the buffer and report it in one go, so all connections of a server share one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One association's protocol without its socket: bytes in, events out; intent in, bytes out.
 
-`states` holds the table of PS3.8 that decides everything here; this module adds what the table leaves to the reader: how
-bytes become PDUs, and PDUs the commands and data sets of DIMSE (PS3.7 6.3, PS3.8 Annex E).
+`states` holds the table of PS3.8 that decides everything here; this module adds what the table leaves to the reader:
+how bytes become PDUs, and PDUs the commands and data sets of DIMSE (PS3.7 6.3, PS3.8 Annex E).
 
 How to use it: give received bytes to `receive_data` and go through the events; write what the other methods return to
 the socket. When `state` is IDLE the socket is to be closed; in AWAITING_ASSOCIATE_RQ and AWAITING_CLOSE the ARTIM timer
@@ -284,7 +284,7 @@ class Machine:
                     if whole:
                         self._after_fragment()
                 position = stop
-            elif reading == _Reading.PDU_BODY or reading == _Reading.SKIPPED:
+            elif reading in (_Reading.PDU_BODY, _Reading.SKIPPED):
                 stop = min(position + self._pdu_left, end)
                 self._pdu_left -= stop - position
                 if reading == _Reading.PDU_BODY:
@@ -385,9 +385,8 @@ class Machine:
         trigger = _TRIGGERS[self._pdu_type]
         if not self._expects(trigger):
             return
-        if self._data_context or self._command_context:
-            if trigger is not Trigger.ABORT_PDU:
-                raise self._violation("the association changes within a message", AbortReason.UNEXPECTED_PDU)
+        if (self._data_context or self._command_context) and trigger is not Trigger.ABORT_PDU:
+            raise self._violation("the association changes within a message", AbortReason.UNEXPECTED_PDU)
         try:
             pdu = decode_pdu(self._pdu_type, body)
         except RemoteProtocolError as error:
@@ -400,7 +399,7 @@ class Machine:
             yield event
 
     def _expects(self, trigger: Trigger) -> bool:
-        """Whether the table wants this PDU acted on; False: it is to be ignored. Raises for one that is out of order."""
+        """Whether the table wants this PDU acted on; False: it is to be ignored. Raises for one out of order."""
         action = TRANSITIONS.get((trigger, self.state), "AA-6")
         if action in ("AA-1", "AA-7", "AA-8"):
             message = f"{trigger.name} in state {self.state.name}"

@@ -38,8 +38,8 @@ class Message:
         return _Chunks(self)
 
     async def data_set(self, limit: int) -> bytes:
-        """The whole data set. Raises DataSetTooLarge beyond `limit` bytes (what is left of it is dropped as it arrives),
-        AssociationAborted when the association ends before."""
+        """The whole data set. Raises DataSetTooLarge beyond `limit` bytes (what is left of it is dropped as it
+        arrives), AssociationAborted when the association ends before."""
         parts: list[bytes] = []
         total = 0
         async for chunk in self.chunks():

@@ -77,7 +77,7 @@ class AcceptorPolicy:
     requestor_order: bool = False
     """Take the requestor's first acceptable transfer syntax instead of the policy's first that was proposed."""
     roles: Callable[[str, bool, bool], tuple[bool, bool]] = _scu_only
-    """(SOP class, SCU asked for, SCP asked for) -> roles the requestor gets; more than asked for is cut (PS3.7 D.3.3.4)."""
+    """(SOP class, SCU asked, SCP asked) -> roles the requestor gets; more than asked for is cut (PS3.7 D.3.3.4)."""
     extended: Callable[[str, bytes], bytes | None] = _no_extension
     """(SOP class, offered application information) -> the answer; None: no answer item (PS3.7 D.3.3.5)."""
     maximum_length: int = 131072
@@ -104,15 +104,15 @@ class Agreement:
 
 
 def is_valid_title(title: str) -> bool:
-    """A7: an AE title is 1 to 16 characters of the default repertoire, not all spaces, no backslash, no control character
-    (PS3.5 6.2, VR AE)."""
+    """A7: an AE title is 1 to 16 characters of the default repertoire, not all spaces, no backslash, no control
+    character (PS3.5 6.2, VR AE)."""
     return len(title.strip(" ")) > 0 and len(title) <= 16 and all(" " <= c <= "~" and c != "\\" for c in title)
 
 
 def negotiate(request: AssociateRequest, policy: AcceptorPolicy, host: str = "") -> Agreement | AssociateReject:
     """Answer a request: the agreement seen from the acceptor, or the rejection to send.
 
-    An association none of whose contexts was acceptable is still accepted, as PS3.8 7.1.1.13 leaves it to the requestor.
+    An association none of whose contexts was acceptable is still accepted; the requestor decides (PS3.8 7.1.1.13).
     """
     if not request.protocol_version & 1:  # bit 0 is version 1, the only one (PS3.8 9.3.2)
         return PROTOCOL_VERSION_NOT_SUPPORTED

@@ -83,7 +83,7 @@ class AssociateAccept:
 
 @dataclass(frozen=True, slots=True)
 class AssociateReject:
-    """A-ASSOCIATE-RJ (PS3.8 9.3.4): result 1 permanent, 2 transient; source 1 service user, 2 and 3 service provider."""
+    """A-ASSOCIATE-RJ (PS3.8 9.3.4): result 1 permanent, 2 transient; source 1 service user, 2 and 3 provider."""
 
     result: int
     source: int
@@ -230,7 +230,7 @@ def _encode_result(context: ContextResult) -> bytes:
 
 
 def fragment_length(peer_maximum: int, ours: int = 1 << 20) -> int:
-    """Longest fragment to put into one P-DATA-TF for a peer that takes `peer_maximum` bytes (0: no limit, so `ours`)."""
+    """Longest fragment to put into one P-DATA-TF for a peer that takes `peer_maximum` bytes (0: any, so `ours`)."""
     longest = min(peer_maximum, ours) if peer_maximum else ours
     return (max(longest, HEADERS_LENGTH + 2) - HEADERS_LENGTH) & ~1
 

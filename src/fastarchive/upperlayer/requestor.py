@@ -37,8 +37,8 @@ async def connect(
     """An association with a peer; released on leaving, aborted on leaving by an exception.
 
     The acceptor may have accepted no context at all: see `Association.contexts`. Raises AssociationRejected,
-    AssociationAborted, AssociationTimeout, OSError (TimeoutError included: no connection), LocalProtocolError (no or more
-    than 128 contexts, an AE title that no peer could accept).
+    AssociationAborted, AssociationTimeout, OSError (TimeoutError included: no connection), LocalProtocolError (no
+    contexts or more than 128, an AE title that no peer could accept).
     """
     timeouts, limits, observer = timeouts or Timeouts(), limits or Limits(), observer or Observer()
     request = build_request(

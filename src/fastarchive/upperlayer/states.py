@@ -1,8 +1,8 @@
 """The state table of the DICOM Upper Layer (PS3.8 9.2, Table 9-10), as data.
 
 How to read it: rows are events, columns are states. A cell names the action (PS3.8 Tables 9-6 to 9-9) that the event
-brings about in that state; `NEXT_STATES` says which state the action leads to. A dot means that the event cannot happen:
-for what the local user asks for (1, 7, 8, 9, 11, 14, 15) it is the user's mistake.
+brings about in that state; `NEXT_STATES` says which state the action leads to. A dot means that the event cannot
+happen: for what the local user asks for (1, 7, 8, 9, 11, 14, 15) it is the user's mistake.
 
 What the actions do (tables 9-6 to 9-9), in short:
 

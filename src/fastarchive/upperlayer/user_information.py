@@ -189,8 +189,9 @@ def encode_user_information(information: UserInformation) -> bytes:
         parts.append(join_item(0x52, write_text(information.implementation_class_uid)))
     if information.operations_window is not None:
         parts.append(join_item(0x53, _TWO_LENGTHS.pack(*information.operations_window)))
-    for role in information.roles:
-        parts.append(join_item(0x54, _prefix(write_text(role.sop_class)) + bytes((role.scu, role.scp))))
+    parts += [
+        join_item(0x54, _prefix(write_text(role.sop_class)) + bytes((role.scu, role.scp))) for role in information.roles
+    ]
     if information.implementation_version_name:
         parts.append(join_item(0x55, write_text(information.implementation_version_name)))
     for sop_class, application in information.extended.items():
