@@ -195,5 +195,19 @@ class Supervisor:
                 report = await anyio.to_thread.run_sync(recover, self._settings.data)
             except OSError as error:
                 logger.error("recovery failed", extra={"error": error.strerror or "unknown"})
-            else:
-                logger.info("recovered", extra={"report": report})
+                return
+        for damage in report.damaged:
+            place = {"pack": damage.pack, "start": damage.start, "end": damage.end}
+            logger.error("damaged bytes in a pack", extra=place)
+        for pack, reason in report.unreadable.items():
+            logger.error("a pack can't be read", extra={"pack": pack, "reason": reason})
+        if report.sealed or report.removed:
+            logger.info(
+                "recovered",
+                extra={
+                    "sealed": len(report.sealed),
+                    "removed": len(report.removed),
+                    "records": report.records,
+                    "cut_bytes": sum(report.cut.values()),
+                },
+            )
