@@ -1,0 +1,388 @@
+"""An archive as one small object: store, index and query over one directory, usable without any network.
+
+    with Archive.open(Path("archive")) as archive:
+        archive.import_file(Path("slice.dcm"))
+        for row in archive.find("STUDY", {"PatientName": "SMITH*"}):
+            print(row["StudyInstanceUID"])
+
+Everything here blocks and may be called from any thread; the services call it from theirs. An archive may be open in
+any number of processes at once: each appends to packs of its own, one of them writes the index, all of them see
+everything that is durable.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from fastarchive.dicom.attributes import Level
+from fastarchive.dicom.part10 import (
+    HEAD_LENGTH,
+    MEDIA_STORAGE_DIRECTORY,
+    NotDicomFile,
+    encode_file_head,
+    parse_file_head,
+)
+from fastarchive.index.view import Index, View
+from fastarchive.index.writer import IndexBusy, IndexWriter
+from fastarchive.query import keywords
+from fastarchive.store.blobs import Blobs, Reader
+from fastarchive.store.encoding import EncodedRecord
+from fastarchive.store.intake import SPILL, Intake
+from fastarchive.store.log import SEAL_SIZE, Log
+from fastarchive.store.record import Location
+from fastarchive.store.recovery import RecoveryReport, recover
+
+_READ_SIZE: Final = 2**20
+
+
+class ReadOnlyArchive(RuntimeError):
+    """Something was to be stored in an archive that is open for reading only."""
+
+
+class NoSuchInstance(KeyError):
+    """The archive holds no instance of that SOP Instance UID."""
+
+
+class Outcome(Enum):
+    """What became of an instance."""
+
+    STORED = "stored"
+    ALREADY_PRESENT = "already present"
+    """The same data set is stored under the same UID; nothing was written."""
+    CONFLICT_KEPT_FIRST = "conflict"
+    """A different data set is stored under the same UID; it was kept and this one was not stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What happened to one data set. ``timings`` are seconds of the stages it went through: digest, compress, sync."""
+
+    outcome: Outcome
+    sop_instance: str
+    location: Location
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+class Archive:
+    """One archive directory, open in this process. Use :meth:`open`; a context manager that closes in order."""
+
+    def __init__(self, directory: Path, index: Index, log: Log | None, resources: ExitStack) -> None:
+        self.directory = directory
+        self.index = index
+        self.blobs = Blobs(directory)
+        self._log = log
+        self._resources = resources
+        self._lock = threading.Lock()
+        self._under_way: dict[str, _UnderWay] = {}
+        self.recovery: RecoveryReport | None = None
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        read_only: bool = False,
+        write_index: bool = True,
+        recover_packs: bool = True,
+        seal_size: int = SEAL_SIZE,
+        reserve_bytes: int = 0,
+        commit_seconds: float = 0.5,
+    ) -> Self:
+        """Open, and create where needed, the archive in ``directory``.
+
+        read_only: nothing is written, not even the index; works beside running processes. write_index: write the index
+        in a thread of this process, unless another process already does. recover_packs: first settle what crashed
+        processes left open. seal_size: bytes after which a pack is closed for good. reserve_bytes: free disk space
+        below which nothing is stored. commit_seconds: longest time between an append and its commit to the index.
+
+        Raises FileNotFoundError for a read-only archive that is not there, OSError when the directory can't be used.
+        """
+        if read_only and not (directory / "packs").is_dir():
+            raise FileNotFoundError(f"there is no archive in {directory}")
+        with ExitStack() as resources:
+            report = None
+            log = None
+            if not read_only:
+                for name in ("packs", "spool", "run"):
+                    (directory / name).mkdir(parents=True, exist_ok=True)
+                report = recover(directory) if recover_packs else None
+            index = Index(directory)
+            resources.callback(index.close)
+            if not read_only:
+                if write_index:
+                    _start_index_writer(directory, resources, commit_seconds)
+                log = Log(directory, seal_size=seal_size, reserve_bytes=reserve_bytes)
+                resources.callback(log.close)
+            archive = cls(directory, index, log, resources.pop_all())
+            archive.recovery = report
+            return archive
+
+    def close(self) -> None:
+        """Wait for what is being appended, seal the pack, bring the index up to date, release everything."""
+        self._resources.close()
+        self.blobs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ---------------------------------------------------------------- taking in
+
+    def receive(
+        self,
+        *,
+        transfer_syntax: str,
+        sop_class: str = "",
+        sop_instance: str = "",
+        calling_ae: str = "",
+        called_ae: str = "",
+    ) -> Intake:
+        """An intake for one data set; write its bytes, then give it to :meth:`submit`.
+
+        sop_class, sop_instance: what the sender says the data set is; empty when it doesn't say.
+        """
+        self._writable()
+        return Intake(
+            transfer_syntax=transfer_syntax,
+            sop_class=sop_class,
+            sop_instance=sop_instance,
+            calling_ae=calling_ae,
+            called_ae=called_ae,
+            spool_directory=self.directory / "spool",
+        )
+
+    def submit(self, intake: Intake) -> Future[Receipt]:
+        """Finish an intake and hand its record to the log.
+
+        The work on the bytes is done before this returns; the future resolves when the record is durable, or at once if
+        nothing has to be written. It fails with NoSpace or LogBroken when nothing was stored. The intake is closed by
+        the caller, after the future has resolved.
+
+        Raises IntakeError when the data set can't be stored.
+        """
+        log = self._writable()
+        encoded = intake.finish()
+        record = encoded.record
+        timings = dict(intake.timings)
+        result: Future[Receipt] = Future()
+        with self._lock:
+            other = self._under_way.get(record.sop_instance)
+            if other is None:
+                self._under_way[record.sop_instance] = _UnderWay(record.digest, result)
+        if other is not None:
+            _follow(other, encoded, timings, result)
+            return result
+        try:
+            # Looked up after the UID is taken, so that what another thread made durable meanwhile is seen.
+            known = self.index.locate(record.sop_instance)
+            if known is not None:
+                self._release(record.sop_instance)
+                result.set_result(_receipt_for(encoded, known.digest, known.location, timings))
+                return result
+            appended = log.append(encoded)
+        except BaseException as error:
+            self._release(record.sop_instance)
+            result.set_exception(error)  # for whoever follows this one
+            raise
+        appended.add_done_callback(lambda future: self._appended(future, encoded, timings, result))
+        return result
+
+    def store(
+        self,
+        data_set: bytes,
+        *,
+        transfer_syntax: str,
+        sop_class: str = "",
+        sop_instance: str = "",
+        calling_ae: str = "",
+        called_ae: str = "",
+    ) -> Receipt:
+        """Store one data set (without file meta information) and return when it is durable.
+
+        Raises IntakeError, NoSpace, LogBroken as :meth:`submit`.
+        """
+        intake = self.receive(
+            transfer_syntax=transfer_syntax,
+            sop_class=sop_class,
+            sop_instance=sop_instance,
+            calling_ae=calling_ae,
+            called_ae=called_ae,
+        )
+        try:
+            intake.write(data_set)
+            return self.submit(intake).result()
+        finally:
+            intake.close()
+
+    def import_file(self, path: Path, *, calling_ae: str = "") -> Receipt:
+        """Store a DICOM file (PS3.10), in bounded memory whatever its size.
+
+        Raises NotDicomFile for other files and for a DICOMDIR, OSError when it can't be read, and as :meth:`store`.
+        """
+        with path.open("rb") as file:
+            start = file.read(HEAD_LENGTH)
+            head = parse_file_head(start)
+            if head.sop_class == MEDIA_STORAGE_DIRECTORY:
+                raise NotDicomFile("a DICOMDIR is the index of a medium, not an instance")
+            intake = self.receive(
+                transfer_syntax=head.transfer_syntax,
+                sop_class=head.sop_class,
+                sop_instance=head.sop_instance,
+                calling_ae=calling_ae or head.source_ae,
+            )
+            try:
+                chunk = start[head.data_set_offset :]
+                while chunk:
+                    intake.write(chunk)
+                    if intake.pending >= SPILL:
+                        intake.drain()
+                    chunk = file.read(_READ_SIZE)
+                return self.submit(intake).result()
+            finally:
+                intake.close()
+
+    # ---------------------------------------------------------------- finding and handing out
+
+    def view(self) -> View:
+        """What the archive holds at this moment."""
+        return self.index.view()
+
+    def find(
+        self, level: str, keys: Mapping[str, str] | None = None, returning: Iterable[str] = ()
+    ) -> Iterator[dict[str, str]]:
+        """Rows of the entities of ``level`` (PATIENT, STUDY, SERIES, IMAGE) that match, as keyword → text.
+
+        keys: DICOM keywords and values as in a C-FIND identifier (wildcards, ranges, UID lists). returning: more
+        keywords to return. Keys of every level may be given.
+
+        Raises ``query.keywords.KeywordError`` for a level, keyword or value that can't be.
+        """
+        asked = [f"{keyword}={value}" for keyword, value in (keys or {}).items()]
+        return keywords.find(keywords.parse_keywords(level, asked, returning), self.view())
+
+    def read(self, sop_instance: str) -> Reader:
+        """A reader of the data set, as it was received.
+
+        Raises :class:`NoSuchInstance`; the reader raises DamagedInstance rather than hand out changed bytes.
+        """
+        entry = self.index.locate(sop_instance)
+        if entry is None:
+            raise NoSuchInstance(sop_instance)
+        return self.blobs.open(entry.location)
+
+    def export(self, sop_instance: str, path: Path) -> None:
+        """Write an instance as a DICOM file (PS3.10). Raises as :meth:`read`, and OSError; leaves no half file."""
+        reader = self.read(sop_instance)
+        record = reader.record
+        partial = path.with_name(path.name + ".partial")
+        try:
+            with partial.open("wb") as file:
+                file.write(
+                    encode_file_head(record.transfer_syntax, record.sop_class, record.sop_instance, record.calling_ae)
+                )
+                file.writelines(reader.chunks())
+            partial.rename(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+    def status(self) -> dict[str, Any]:
+        """Counts and sizes for people and scripts: entities by level, packs and their bytes, index tail, disk."""
+        view = self.view()
+        packs = [entry.stat().st_size for entry in (self.directory / "packs").glob("*.pack")]
+        disk = shutil.disk_usage(self.directory)
+        counts = view.counts()
+        return {
+            "directory": str(self.directory),
+            "patients": counts[Level.PATIENT],
+            "studies": counts[Level.STUDY],
+            "series": counts[Level.SERIES],
+            "instances": counts[Level.IMAGE],
+            "packs": len(packs),
+            "pack_bytes": sum(packs),
+            "index_tail_records": view.tail_length,
+            "disk_free_bytes": disk.free,
+            "disk_total_bytes": disk.total,
+        }
+
+    # ---------------------------------------------------------------- inner workings
+
+    def _writable(self) -> Log:
+        if self._log is None:
+            raise ReadOnlyArchive(f"the archive in {self.directory} is open for reading only")
+        return self._log
+
+    def _release(self, sop_instance: str) -> None:
+        with self._lock:
+            self._under_way.pop(sop_instance, None)
+
+    def _appended(
+        self, future: Future[Location], encoded: EncodedRecord, timings: dict[str, float], result: Future[Receipt]
+    ) -> None:
+        """The record is durable and visible to every process, or was not written."""
+        self._release(encoded.record.sop_instance)
+        error = future.exception()
+        if error is not None:
+            result.set_exception(error)
+            return
+        timings.update(encoded.timings)
+        result.set_result(Receipt(Outcome.STORED, encoded.record.sop_instance, future.result(), timings))
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """An instance this process is appending."""
+
+    digest: bytes
+    result: Future[Receipt]
+
+
+def _follow(other: _UnderWay, encoded: EncodedRecord, timings: dict[str, float], result: Future[Receipt]) -> None:
+    """Answer for an instance whose UID is just being appended by another thread: its fate is this one's too (S7)."""
+
+    def settle(first: Future[Receipt]) -> None:
+        error = first.exception()
+        if error is not None:
+            result.set_exception(error)
+        else:
+            result.set_result(_receipt_for(encoded, other.digest, first.result().location, timings))
+
+    other.result.add_done_callback(settle)
+
+
+def _receipt_for(encoded: EncodedRecord, digest: bytes, location: Location, timings: dict[str, float]) -> Receipt:
+    """For an instance whose UID is taken by a data set of this digest."""
+    same = digest == encoded.record.digest
+    outcome = Outcome.ALREADY_PRESENT if same else Outcome.CONFLICT_KEPT_FIRST
+    return Receipt(outcome, encoded.record.sop_instance, location, timings)
+
+
+def _start_index_writer(directory: Path, resources: ExitStack, commit_seconds: float) -> None:
+    """Write the index in a thread, unless another process already does; closing commits what is left."""
+    try:
+        writer = IndexWriter(directory, commit_seconds=commit_seconds)
+    except IndexBusy:
+        return
+    stop = threading.Event()
+    thread = threading.Thread(target=writer.run, args=(stop,), name="index-writer")
+    thread.start()
+
+    def finish() -> None:
+        stop.set()
+        thread.join()
+        writer.close()
+
+    resources.callback(finish)
