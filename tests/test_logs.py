@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -75,3 +77,12 @@ def test_no_value_can_forge_a_line(value: str) -> None:
 
 def test_long_values_are_cut() -> None:
     assert len(written("text", "opened", calling="A" * 10_000)) < logs.MAXIMUM_VALUE + 200
+
+
+def test_no_field_has_a_name_that_logging_uses_itself() -> None:
+    taken = set(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+    for path in (Path(__file__).parents[1] / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.keyword) and node.arg == "extra" and isinstance(node.value, ast.Dict):
+                names = {key.value for key in node.value.keys if isinstance(key, ast.Constant)}
+                assert not names & taken, path

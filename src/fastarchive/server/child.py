@@ -75,7 +75,7 @@ class Child:
                 backoff = backoff.ended(time.monotonic() - started)
                 logger.error(
                     "process ended",
-                    extra={"process": self.name, "ended_pid": pid, "code": code, "pause": backoff.delay},
+                    extra={"child": self.name, "ended_pid": pid, "code": code, "pause": backoff.delay},
                 )
                 if not self.ready.is_set() and backoff.failures >= START_ATTEMPTS:
                     raise StartFailed(
@@ -114,7 +114,7 @@ class Child:
                 try:
                     ours.sendall(self._orders.encode())
                 except OSError:
-                    logger.warning("process took no orders", extra={"process": self.name})
+                    logger.warning("process took no orders", extra={"child": self.name})
                 ours.setblocking(False)
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._wait_ready, ours)

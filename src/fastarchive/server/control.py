@@ -51,6 +51,7 @@ class Control:
     def __init__(self, end: socket.socket) -> None:
         self._end = end
         self._end.setblocking(True)
+        self._said_ready = False
 
     @classmethod
     def join(cls, role: str) -> tuple[Control, Orders]:
@@ -81,8 +82,10 @@ class Control:
         os._exit(ORPHANED)
 
     def ready(self) -> None:
-        """Tell the supervisor that this process does its work now."""
-        self._end.sendall(_READY)
+        """Tell the supervisor that this process does its work now; once is enough, more does no harm."""
+        if not self._said_ready:
+            self._said_ready = True
+            self._end.sendall(_READY)
 
 
 def is_ready(received: bytes) -> bool:

@@ -7,10 +7,40 @@ import logging
 import signal
 import sys
 import threading
+from pathlib import Path
 
+from fastarchive.index.writer import IndexBusy, IndexWriter
 from fastarchive.server.control import Control
 
 logger = logging.getLogger(__name__)
+
+BUSY_SECONDS = 0.2
+
+
+def open_writer(data: Path, stop: threading.Event, control: Control) -> IndexWriter | None:
+    """The index writer, once no other process writes the index; None if told to end before.
+
+    An import without a running archive writes the index itself. The archive may start while that goes on: the index is
+    kept up to date either way, so this process counts as ready.
+    """
+    waiting = False
+    while not stop.is_set():
+        try:
+            return IndexWriter(data)
+        except IndexBusy:
+            if not waiting:
+                logger.info("another process writes the index; waiting for it")
+                control.ready()
+                waiting = True
+            stop.wait(BUSY_SECONDS)
+    return None
+
+
+def finish(writer: IndexWriter) -> None:
+    """Take in everything that is durable, and commit it."""
+    while writer.step():
+        pass
+    writer.commit()
 
 
 def main() -> int:
@@ -18,13 +48,16 @@ def main() -> int:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     control, orders = Control.join("indexer")
-    from fastarchive.index.writer import IndexWriter
-
-    with IndexWriter(orders.settings.data) as writer:
-        gc.freeze()
-        control.ready()
-        logger.info("index writer ready")
-        writer.run(stop)
+    writer = open_writer(orders.settings.data, stop, control)
+    if writer is None:
+        return 0
+    gc.collect()
+    gc.freeze()
+    control.ready()
+    logger.info("index writer ready")
+    writer.run(stop)
+    finish(writer)
+    writer.close()
     logger.info("index writer ended")
     return 0
 

@@ -52,13 +52,17 @@ def run(settings: Settings) -> int:
         dicom = stack.enter_context(listen(settings.host, settings.dicom_port, "dicom_port"))
         http = stack.enter_context(listen(settings.host, settings.http_port, "http_port"))
         try:
-            return anyio.run(Supervisor(settings, directory, dicom, http).run)
+            return anyio.run(_supervise, settings, directory, dicom, http)
         except BaseExceptionGroup as group:
             # What a task group wraps: the first failure of a start is the one to tell.
             failed, rest = group.split(StartFailed)
             if failed is not None and rest is None:
                 raise StartFailed(str(_first(failed))) from None
             raise
+
+
+async def _supervise(settings: Settings, directory: RunDirectory, dicom: socket.socket, http: socket.socket) -> int:
+    return await Supervisor(settings, directory, dicom, http).run()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -173,7 +177,7 @@ class Supervisor:
                     await child.gone.wait()
             for child in started:
                 if not child.gone.is_set():
-                    logger.error("process ended late", extra={"process": child.name, "seconds": grace})
+                    logger.error("process ended late", extra={"child": child.name, "seconds": grace})
                     self._forced = True
                     child.kill()
                     await child.gone.wait()

@@ -80,7 +80,14 @@ async def work(control: Control, orders: Orders) -> None:
     with (
         dicom,
         http,
-        Archive.open(settings.data, seal_size=settings.seal, reserve_bytes=settings.reserve) as archive,
+        Archive.open(
+            settings.data,
+            # The supervisor recovers packs, and the index has a process of its own.
+            recover_packs=False,
+            write_index=False,
+            seal_size=settings.seal,
+            reserve_bytes=settings.reserve,
+        ) as archive,
         open_context(
             archive,
             ae_titles=(settings.ae_title,),

@@ -33,8 +33,14 @@ class WebState:
 
     def tail(self) -> Tail:
         """How far the index is behind."""
-        view = self.archive.index.view()
-        return Tail(records=view.tail_length, generation=view.generation)
+        return Tail(records=self.archive.view().tail_length, generation=self._last_commit())
+
+    def _last_commit(self) -> int:
+        """When the index was last committed to: Tantivy replaces this file with every commit."""
+        try:
+            return (self.settings.data / "index" / "meta.json").stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
 
     def free(self) -> int:
         """Free bytes where the packs are."""
