@@ -89,7 +89,16 @@ class Document:
         "transfer_syntax",
     )
 
-    def __init__(self, level: Level, *, patient_id: str = "", study: str = "", series: str = "", instance: str = ""):
+    def __init__(
+        self,
+        level: Level,
+        *,
+        patient_id: str = "",
+        study: str = "",
+        series: str = "",
+        instance: str = "",
+        elements: dict[int, bytes] | None = None,
+    ) -> None:
         self.level = level
         self.rowid = 0
         """Place in the index, stable over updates; 0 for what isn't in the index yet."""
@@ -117,7 +126,7 @@ class Document:
         self.length = 0
         self.transfer_syntax = ""
         self.sop_class = ""
-        self._elements: dict[int, bytes] | None = {}
+        self._elements: dict[int, bytes] | None = {} if elements is None else elements
         self._origins: dict[int, Order] | None = {}
         # The elements as in the row, if they have not been asked for yet: (row, start of elements, origins).
         self._packed: tuple[bytes, int, tuple[Order, ...]] | None = None

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+import tantivy
 
 from fastarchive.dicom.attributes import Level
 from fastarchive.index.conditions import Condition
-from fastarchive.index.documents import Document
+from fastarchive.index.documents import KEY_SEPARATOR, Document
+from fastarchive.index.packs import RecordReader
+from fastarchive.index.snapshot import Snapshot
+from fastarchive.index.tail import Changes, Tail
+from fastarchive.index.writer import INDEX
+from fastarchive.store.follow import Follower
 from fastarchive.store.record import Location
+
+_POLL_LIMIT: Final = 4096
+_RETRY_SECONDS: Final = 0.1
+_log = logging.getLogger(__name__)
+
+_Stamp = tuple[int, int, int]
 
 
 class InstanceEntry(NamedTuple):
@@ -24,53 +41,172 @@ class InstanceEntry(NamedTuple):
 class View:
     """One moment of the archive; immutable, usable from any thread."""
 
-    tail_length: int
-    """Records the log holds past the commit this view is based on."""
+    def __init__(self, snapshot: Snapshot, changes: Changes, tail_length: int) -> None:
+        self._snapshot = snapshot
+        self._changes = changes
+        self.tail_length = tail_length
+        """Records the log holds past the commit this view is based on."""
 
     def get(self, level: Level, key: str) -> Document | None:
         """The entity with this key (:attr:`Document.key`). A series may be named by its UID alone."""
-        raise NotImplementedError
+        if level is Level.SERIES and KEY_SEPARATOR not in key:
+            return next(iter(self.get_many(level, (key,))), None)
+        changed = self._changes[level]
+        return changed[key] if key in changed else self._snapshot.get(level, key)
 
     def get_many(self, level: Level, keys: Iterable[str]) -> list[Document]:
         """The entities with these keys, each once, in no particular order.
 
-        A series may be named by its key (UID within its study) or by its UID alone, which then gives every series with it.
+        A series may be named by its key (its UID within its study) or by its UID alone, which gives every one with it.
         """
-        raise NotImplementedError
+        changed = self._changes[level]
+        wanted = set(keys)
+        found: dict[str, Document] = {}
+        if level is Level.SERIES and (uids := {key for key in wanted if KEY_SEPARATOR not in key}):
+            wanted -= uids
+            for document in self._snapshot.series_with_uids(uids):
+                if document.key not in changed:
+                    found[document.key] = document
+            for now in changed.values():
+                if now is not None and now.series in uids:
+                    found[now.key] = now
+        for key in wanted & changed.keys():
+            now = changed[key]
+            if now is not None:
+                found[key] = now
+        for document in self._snapshot.get_many(level, wanted - changed.keys()):
+            found[document.key] = document
+        return list(found.values())
 
     def tail_documents(self, level: Level) -> list[Document]:
         """Entities the tail touches, as they are now, the index's part included; none of them comes from pages()."""
-        raise NotImplementedError
+        return [document for document in self._changes[level].values() if document is not None]
 
     def pages(
         self, level: Level, condition: Condition, *, first_page: int = 50, page_size: int = 1000
     ) -> Iterator[list[Document]]:
-        """Entities of the index that meet `condition`, and perhaps some that don't; without those of tail_documents()."""
-        raise NotImplementedError
+        """Entities of the index that meet `condition`, perhaps some that don't; without those of tail_documents().
+
+        Oldest first. The first page is about `first_page` long, later ones about `page_size`; none is empty.
+        """
+        return self._snapshot.pages(level, condition, self._changes[level].keys(), first_page, page_size)
 
     def estimate(self, level: Level, condition: Condition) -> int:
-        """About how many documents pages() gives, never 0 when there is one; cheap."""
-        raise NotImplementedError
+        """About how many documents pages() gives, seldom too low and never 0 when there is one; cheap."""
+        return self._snapshot.estimate(level, condition)
 
     def counts(self) -> dict[Level, int]:
         """How many entities there are of each level."""
-        raise NotImplementedError
+        counts = self._snapshot.counts()
+        for level, changed in self._changes.items():
+            for key, document in changed.items():
+                if document is None:
+                    counts[level] -= self._snapshot.get(level, key) is not None
+                elif not document.rowid:
+                    counts[level] += 1
+        return counts
 
 
 class Index:
-    """The reader of one process; thread-safe."""
+    """The reader of one process on the data directory `directory`; thread-safe.
 
-    def __init__(self, directory: Path):
-        raise NotImplementedError
+    It needs no writer to be right, only to be fast: what no commit covers is held in memory as the tail.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._path = directory / INDEX
+        self._meta = str(self._path / "meta.json")
+        self._lock = threading.Lock()
+        self._reader = RecordReader(directory)
+        self._index: tantivy.Index | None = None
+        self._inode = 0
+        self._stamp: _Stamp | None = None
+        self._retry_at = 0.0
+        self._snapshot = Snapshot(None)
+        self._follower = Follower(directory, self._snapshot.positions)
+        self._tail = Tail(self._snapshot, self._reader)
+        self._view: View | None = None
 
     def view(self) -> View:
-        """The archive as it is now: everything that is durable at the time of the call."""
-        raise NotImplementedError
+        """The archive as it is now: everything that is durable at the time of the call. Raises OSError."""
+        with self._lock:
+            self._refresh()
+            view = self._view
+            if view is None:
+                tail = self._tail
+                view = self._view = View(self._snapshot, tail.changes(), len(tail.records))
+            return view
 
     def locate(self, sop_instance: str) -> InstanceEntry | None:
-        """The instance with this UID, if the archive has it now."""
-        raise NotImplementedError
+        """The instance with this UID, if the archive has it now. Raises OSError."""
+        with self._lock:
+            self._refresh()
+            found = self._tail.find(sop_instance)
+        if found is None:
+            return None
+        location, known = found
+        return InstanceEntry(location, known.digest, known.transfer_syntax, known.sop_class)
+
+    def tail_length(self) -> int:
+        """Records past the last commit, as of now. Raises OSError."""
+        with self._lock:
+            self._refresh()
+            return len(self._tail.records)
 
     def close(self) -> None:
         """Let go of files; views handed out before stay usable."""
-        raise NotImplementedError
+        with self._lock:
+            self._follower.close()
+            self._reader.close()
+
+    def _refresh(self) -> None:
+        try:
+            status = os.stat(self._meta)  # noqa: PTH116  # on the way of every C-STORE
+            stamp = (status.st_mtime_ns, status.st_ino, status.st_dev)
+        except OSError:
+            stamp = None
+        if stamp != self._stamp and time.monotonic() >= self._retry_at:
+            self._reload(stamp)
+        poll = self._follower.poll
+        while records := poll(_POLL_LIMIT):
+            self._tail.add(records)
+            self._view = None
+            if len(records) < _POLL_LIMIT:
+                break
+
+    def _reload(self, stamp: _Stamp | None) -> None:
+        """Go on from the commit that is there now, if it is usable and no step back."""
+        try:
+            snapshot = self._opened() if stamp is not None else None
+        except (KeyboardInterrupt, SystemExit, MemoryError):
+            raise
+        except BaseException as error:  # a panic of Tantivy is a BaseException
+            # Being made anew, or of another version: the log tells everything meanwhile.
+            _log.info("no usable index: %s", error)
+            self._index = None
+            self._retry_at = time.monotonic() + _RETRY_SECONDS
+            return
+        self._stamp = stamp
+        if snapshot is None or not snapshot.positions.covers_all(self._snapshot.positions):
+            return
+        read = self._follower.positions
+        if read.covers_all(snapshot.positions):
+            records = [entry for entry in self._tail.records if not snapshot.positions.covers(entry[0])]
+        else:
+            self._follower.close()
+            self._follower = Follower(self._directory, snapshot.positions)
+            records = []
+        self._snapshot = snapshot
+        self._tail = Tail(snapshot, self._reader)
+        self._tail.add(records)
+        self._view = None
+
+    def _opened(self) -> Snapshot:
+        """The commit that is there now; the directory itself may have been replaced since the last look."""
+        directory = self._path.stat().st_ino
+        if self._index is None or directory != self._inode:
+            self._index = tantivy.Index.open(str(self._path))
+            self._inode = directory
+        self._index.reload()
+        return Snapshot(self._index.searcher(), self._snapshot)

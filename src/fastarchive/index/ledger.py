@@ -1,0 +1,430 @@
+"""Records turned into changed documents, over whatever the index holds already.
+
+The writer and the tail of every reader run this same code: the writer puts what changed into the index, the tail keeps
+it in memory. What the documents must be is said in :mod:`fastarchive.index.documents`; here is how they get there
+without reading everything again:
+
+* The usual record brings a new instance: its document is made, its attributes are merged, and the counts of its
+  series, study and patient go up by one. That it *is* new has been asked of the base first.
+* A record of a known instance is a shadow if it is later. If it is earlier, it takes the place of the known one.
+* A deletion record takes away every record before it, in record order, of what it names. It stays in force (as a
+  *tombstone*) for records that are read after it but were received before.
+* Whenever an instance goes away, or a study turns out to belong to another patient, the documents concerned are made
+  again from the records of the instances left, read back from their packs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, Protocol
+
+from fastarchive.dicom.attributes import Level
+from fastarchive.index.contributions import Template, contribution_of
+from fastarchive.index.documents import Contribution, Document, Order, add, blank, merge, series_key
+from fastarchive.store.record import Location, Record, RecordKind
+
+_MOST_OPEN_SERIES: Final = 4096
+_MOST_CACHED: Final = 60_000
+_log = logging.getLogger(__name__)
+
+
+class Base(Protocol):
+    """What a ledger builds on: a snapshot of the index."""
+
+    @property
+    def tombstones(self) -> Mapping[str, Order]: ...
+    def get(self, level: Level, key: str) -> Document | None: ...
+    def instances_of(self, study: str) -> Iterable[Document]: ...
+    def series_of(self, study: str) -> Iterable[Document]: ...
+    def studies_of(self, patient_id: str) -> Iterable[Document]: ...
+    def shadows(self, instance: str) -> list[Document]: ...
+    def shadows_of(self, study: str) -> Iterable[Document]: ...
+
+
+def tombstone_of(record: Record) -> str:
+    """The name of what a deletion record deletes."""
+    if record.sop_instance:
+        return f"I{record.sop_instance}"
+    if record.series:
+        return f"E{series_key(record.study, record.series)}"
+    return f"S{record.study}"
+
+
+def is_deleted(tombstones: Mapping[str, Order], order: Order, study: str, series: str, instance: str) -> bool:
+    """Whether a deletion later than `order` names the instance, its series or its study."""
+    for name in (f"I{instance}", f"E{series_key(study, series)}", f"S{study}"):
+        deleted = tombstones.get(name)
+        if deleted is not None and order < deleted:
+            return True
+    return False
+
+
+class _OpenSeries:
+    """A series being received: its documents, and what its last record said of everything above the instance."""
+
+    __slots__ = ("keys", "order", "patient", "series", "study", "template")
+
+    def __init__(self, series: Document, study: Document, patient: Document, template: Template, order: Order) -> None:
+        self.series, self.study, self.patient = series, study, patient
+        self.template, self.order = template, order
+        self.keys = tuple((document.level, document.key) for document in (series, study, patient))
+
+
+class Ledger:
+    """Documents in the making. Not thread-safe.
+
+    `read` gives the record at a location, or None if it can't be read any more.
+    """
+
+    def __init__(self, base: Base, read: Callable[[Location], Record | None]) -> None:
+        self._base = base
+        self._read = read
+        self.instances: dict[str, Document | None] = {}
+        """SOP Instance UID → instance, None if it is gone: those that differ from the base."""
+        self.shadows: dict[str, list[Document]] = {}
+        """SOP Instance UID → its shadows, where they differ from the base."""
+        self.tombstones: dict[str, Order] = {}
+        """Deletions the base doesn't know."""
+        self.entities: dict[tuple[Level, str], Document | None] = {}
+        """Patients, studies and series as they are now, None if gone; changed or only cached."""
+        self.changed: set[tuple[Level, str]] = set()
+        """Keys in ``entities`` that differ from the base."""
+        self.touched: set[tuple[Level, str]] = set()
+        """Keys in ``entities`` changed since whoever reads them last cleared this."""
+        self._open: dict[tuple[str, str], _OpenSeries] = {}
+        self._recent: dict[Location, Record] = {}
+        self._studies_to_rebuild: set[str] = set()
+        self._patients_to_rebuild: set[str] = set()
+
+    def apply(self, batch: Iterable[tuple[Location, Record]]) -> None:
+        """Take in records. The outcome depends on the set of all records taken in, not on their order."""
+        try:
+            for location, record in batch:
+                if record.kind is RecordKind.INSTANCE:
+                    self._instance(location, record)
+                elif record.kind is RecordKind.DELETION:
+                    self._delete(location, record)
+            if self._studies_to_rebuild or self._patients_to_rebuild:
+                self._rebuild()
+        finally:
+            self._recent.clear()
+
+    def rebase(self, base: Base) -> None:
+        """Go on over a base that holds everything taken in so far; what was read stays cached."""
+        self._base = base
+        self.instances.clear()
+        self.shadows.clear()
+        self.tombstones.clear()
+        if len(self.entities) > _MOST_CACHED:
+            self.entities.clear()
+            self._open.clear()
+        else:
+            for key in [key for key in self.changed if self.entities.get(key) is None]:
+                self.entities.pop(key, None)
+        self.changed.clear()
+        self.touched.clear()
+
+    def winner(self, instance: str) -> Document | None:
+        """The instance with this UID as things are now."""
+        if instance in self.instances:
+            return self.instances[instance]
+        return self._base.get(Level.IMAGE, instance)
+
+    # Instances
+
+    def _instance(self, location: Location, record: Record) -> None:
+        order = (record.received, location.pack, location.offset)
+        study, series, instance = record.study, record.series, record.sop_instance
+        if self._is_deleted(order, study, series, instance):
+            return
+        known = self.winner(instance)
+        if known is not None:
+            self._again(known, location, record, order)
+            return
+        opened = self._open.get((study, series))
+        elements = None
+        if opened is not None and order > opened.order:
+            elements = opened.template.instance_elements(record.attributes)
+        if opened is None or elements is None:
+            contribution = contribution_of(record, location)
+            elements = contribution.elements[Level.IMAGE]
+            opened = self._merge(contribution, record.attributes)
+            if self._studies_to_rebuild:
+                self._recent[location] = record
+        elif record.sop_class not in opened.series.sop_classes:
+            for document in (opened.series, opened.study):
+                document.sop_classes = tuple(sorted({*document.sop_classes, record.sop_class}))
+        opened.series.number_of_instances += 1
+        opened.study.number_of_instances += 1
+        opened.patient.number_of_instances += 1
+        self.changed.update(opened.keys)
+        self.touched.update(opened.keys)
+        document = _instance_document(record, location, opened.study.patient_id, elements)
+        if instance in self.instances:  # gone a moment ago, but the base still has it
+            document.rowid = _rowid(self._base.get(Level.IMAGE, instance))
+        self.instances[instance] = document
+
+    def _again(self, known: Document, location: Location, record: Record, order: Order) -> None:
+        """A record of an instance that is known already."""
+        if known.order == order:
+            return
+        document = _instance_document(
+            record, location, known.patient_id, contribution_of(record, location).elements[Level.IMAGE]
+        )
+        if order > known.order:
+            self._add_shadow(document)
+            return
+        self._recent[location] = record
+        self._add_shadow(known)
+        self.shadows[known.instance] = [each for each in self._shadows(known.instance) if each.order != order]
+        self._replace(known, document)
+
+    def _merge(self, contribution: Contribution, attributes: bytes) -> _OpenSeries:
+        """Merge what a new instance says into the documents above it."""
+        study = self._entity(Level.STUDY, contribution.study)
+        new_study = study is None
+        if study is None:
+            study = self._put(blank(Level.STUDY, contribution))
+        before = study.patient_id
+        add(study, contribution)
+        patient_id = study.patient_id
+        if patient_id != before:
+            self._studies_to_rebuild.add(contribution.study)
+            self._patients_to_rebuild.update((before, patient_id))
+        patient = self._entity(Level.PATIENT, patient_id)
+        if patient is None:
+            patient = self._put(Document(Level.PATIENT, patient_id=patient_id))
+        if patient_id == contribution.patient_id:
+            add(patient, contribution)
+        series = self._entity(Level.SERIES, series_key(contribution.study, contribution.series))
+        if series is None:
+            series = self._put(blank(Level.SERIES, contribution))
+            study.number_of_series += 1
+            patient.number_of_series += 1
+        if new_study:
+            patient.number_of_studies += 1
+        series.patient_id = patient_id
+        add(series, contribution)
+        if len(self._open) >= _MOST_OPEN_SERIES:
+            self._open.clear()
+        opened = _OpenSeries(series, study, patient, Template(attributes), contribution.order)
+        self._open[contribution.study, contribution.series] = opened
+        return opened
+
+    # Deletions and the like
+
+    def _delete(self, location: Location, record: Record) -> None:
+        name = tombstone_of(record)
+        order = record.order(location)
+        known = max(self.tombstones.get(name, order), self._base.tombstones.get(name, order))
+        if known == self._base.tombstones.get(name):
+            return
+        self.tombstones[name] = known
+        if record.sop_instance:
+            concerned = {record.sop_instance}
+        else:
+            concerned = {
+                document.instance
+                for documents in (self._instances_of(record.study), self._shadows_of(record.study))
+                for document in documents
+                if not record.series or document.series == record.series
+            }
+        for instance in concerned:
+            self._settle(instance)
+
+    def _settle(self, instance: str) -> None:
+        """Choose the instance anew among its records that are not deleted."""
+        before = self.winner(instance)
+        shadows = self._shadows(instance)
+        records = sorted([before, *shadows] if before is not None else shadows, key=lambda each: each.order)
+        left = [each for each in records if not self._is_deleted(each.order, each.study, each.series, each.instance)]
+        if len(left) == len(records):
+            return
+        self.shadows[instance] = left[1:]
+        after = left[0] if left else None
+        if before is not None and (after is None or after.order != before.order):
+            if after is not None:
+                after = after.copy()
+                after.rowid = before.rowid
+            self._replace(before, after)
+
+    def _replace(self, before: Document, after: Document | None) -> None:
+        self._studies_to_rebuild.add(before.study)
+        self.instances[before.instance] = after
+        if after is not None:
+            after.rowid = before.rowid
+            self._studies_to_rebuild.add(after.study)
+
+    def _rebuild(self) -> None:
+        """Make documents again from the instances that are left."""
+        self._open.clear()
+        studies, self._studies_to_rebuild = self._studies_to_rebuild, set()
+        for study in sorted(studies):
+            self._rebuild_study(study)
+        patients, self._patients_to_rebuild = self._patients_to_rebuild, set()
+        for patient_id in sorted(patients):
+            self._rebuild_patient(patient_id)
+        _log.info("made %d studies and %d patients again from their instances", len(studies), len(patients))
+
+    def _rebuild_study(self, study: str) -> None:
+        before = self._entity(Level.STUDY, study)
+        if before is not None:
+            self._patients_to_rebuild.add(before.patient_id)
+        instances = list(self._instances_of(study))
+        contributions = [self._contribution(instance) for instance in instances]
+        by_series: dict[str, list[Contribution]] = {}
+        for contribution in contributions:
+            by_series.setdefault(series_key(study, contribution.series), []).append(contribution)
+        gone = {document.key for document in self._series_of(study)} - by_series.keys()
+        for key in gone:
+            self._remove(Level.SERIES, key)
+        if not contributions:
+            self._remove(Level.STUDY, study)
+            return
+        rebuilt = merge(Level.STUDY, blank(Level.STUDY, contributions[0]), contributions)
+        if not any(contribution.patient_id for contribution in contributions):
+            rebuilt.patient_id = ""
+        rebuilt.number_of_series, rebuilt.number_of_instances = len(by_series), len(contributions)
+        self._put(rebuilt, before)
+        self._patients_to_rebuild.add(rebuilt.patient_id)
+        for key, members in by_series.items():
+            series = merge(Level.SERIES, None, members)
+            series.patient_id, series.number_of_instances = rebuilt.patient_id, len(members)
+            self._put(series, self._entity(Level.SERIES, key))
+        for instance in instances:
+            if instance.patient_id != rebuilt.patient_id:
+                moved = instance.copy()
+                moved.patient_id = rebuilt.patient_id
+                self.instances[instance.instance] = moved
+
+    def _rebuild_patient(self, patient_id: str) -> None:
+        studies = list(self._studies_of(patient_id))
+        if not studies:
+            self._remove(Level.PATIENT, patient_id)
+            return
+        patient = Document(Level.PATIENT, patient_id=patient_id)
+        patient.number_of_studies = len(studies)
+        for study in studies:
+            patient.number_of_series += study.number_of_series
+            patient.number_of_instances += study.number_of_instances
+            for instance in self._instances_of(study.study):
+                contribution = self._contribution(instance)
+                if contribution.patient_id == patient_id:
+                    add(patient, contribution)
+        self._put(patient, self._entity(Level.PATIENT, patient_id))
+
+    def _contribution(self, instance: Document) -> Contribution:
+        """What the record of an instance says; what its document knows of it, if the record can't be read any more."""
+        record = self._recent.get(instance.location) or self._read(instance.location)
+        if record is not None:
+            self._recent[instance.location] = record
+            return contribution_of(record, instance.location)
+        _log.warning("a record can't be read: offset %d of pack %d", instance.location.offset, instance.location.pack)
+        return Contribution(
+            instance.order,
+            instance.patient_id,
+            instance.study,
+            instance.series,
+            instance.instance,
+            instance.sop_class,
+            "",
+            {level: instance.elements if level is Level.IMAGE else {} for level in Level},
+        )
+
+    # The base and what has changed over it
+
+    def _is_deleted(self, order: Order, study: str, series: str, instance: str) -> bool:
+        for tombstones in (self.tombstones, self._base.tombstones):
+            if tombstones and is_deleted(tombstones, order, study, series, instance):
+                return True
+        return False
+
+    def _entity(self, level: Level, key: str) -> Document | None:
+        """A patient, study or series as it is now; the ledger's own object, to be changed in place."""
+        try:
+            return self.entities[level, key]
+        except KeyError:
+            document = self._base.get(level, key)
+            if document is not None:
+                self.entities[level, key] = document
+            return document
+
+    def _put(self, document: Document, before: Document | None = None) -> Document:
+        key = (document.level, document.key)
+        if before is not None:
+            document.rowid = before.rowid
+        elif key in self.entities:  # gone a moment ago, but the base still has it
+            document.rowid = _rowid(self._base.get(*key))
+        self.entities[key] = document
+        self.changed.add(key)
+        self.touched.add(key)
+        return document
+
+    def _remove(self, level: Level, key: str) -> None:
+        if self._entity(level, key) is not None:
+            self.entities[level, key] = None
+            self.changed.add((level, key))
+            self.touched.add((level, key))
+
+    def _instances_of(self, study: str) -> Iterator[Document]:
+        for document in self._base.instances_of(study):
+            if document.instance not in self.instances:
+                yield document
+        for changed in list(self.instances.values()):
+            if changed is not None and changed.study == study:
+                yield changed
+
+    def _series_of(self, study: str) -> Iterator[Document]:
+        return self._changed_or(Level.SERIES, self._base.series_of(study), lambda series: series.study == study)
+
+    def _studies_of(self, patient_id: str) -> Iterator[Document]:
+        return self._changed_or(
+            Level.STUDY, self._base.studies_of(patient_id), lambda study: study.patient_id == patient_id
+        )
+
+    def _changed_or(
+        self, level: Level, base: Iterable[Document], belongs: Callable[[Document], bool]
+    ) -> Iterator[Document]:
+        for document in base:
+            if (level, document.key) not in self.changed:
+                yield document
+        for key in list(self.changed):
+            changed = self.entities[key] if key[0] is level else None
+            if changed is not None and belongs(changed):
+                yield changed
+
+    def _shadows(self, instance: str) -> list[Document]:
+        known = self.shadows.get(instance)
+        return self._base.shadows(instance) if known is None else known
+
+    def _shadows_of(self, study: str) -> Iterator[Document]:
+        for document in self._base.shadows_of(study):
+            if document.instance not in self.shadows:
+                yield document
+        for documents in list(self.shadows.values()):
+            yield from (document for document in documents if document.study == study)
+
+    def _add_shadow(self, document: Document) -> None:
+        shadows = self._shadows(document.instance)
+        if all(each.order != document.order for each in shadows):
+            self.shadows[document.instance] = [*shadows, document]
+
+
+def _rowid(document: Document | None) -> int:
+    return 0 if document is None else document.rowid
+
+
+def _instance_document(record: Record, location: Location, patient_id: str, elements: dict[int, bytes]) -> Document:
+    document = Document(
+        Level.IMAGE,
+        patient_id=patient_id,
+        study=record.study,
+        series=record.series,
+        instance=record.sop_instance,
+        elements=elements,
+    )
+    document.received, document.location, document.digest = record.received, location, record.digest
+    document.length, document.sop_class = record.length, record.sop_class
+    document.transfer_syntax = record.transfer_syntax
+    return document

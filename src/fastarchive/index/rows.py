@@ -1,0 +1,158 @@
+"""Documents as bytes: the stored ``row`` of the index. Private to one schema version; never read by anything else."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from fastarchive.dicom.attributes import Level
+from fastarchive.index.documents import KEY_SEPARATOR, Document, Order
+from fastarchive.store.record import Location
+
+_LEVELS: Final = tuple(Level)
+# level, rowid, received, pack, offset, size of the record, length of the data set, digest, lengths of six strings
+_INSTANCE: Final = struct.Struct("<BQQQQQQ32s6H")
+# level, rowid, studies, series, instances, lengths of five strings, number of origins
+_ENTITY: Final = struct.Struct("<BQIII5HI")
+_ORIGIN: Final = struct.Struct("<QQQ")
+_ELEMENT: Final = struct.Struct("<IHI")
+
+
+def encode_row(document: Document) -> bytes:
+    """`document` as bytes."""
+    if document.level is Level.IMAGE:
+        texts = (
+            document.patient_id,
+            document.study,
+            document.series,
+            document.instance,
+            document.transfer_syntax,
+            document.sop_class,
+        )
+        joined = "".join(texts)
+        if joined.isascii():
+            strings, lengths = joined.encode(), [len(text) for text in texts]
+        else:
+            encoded = [text.encode() for text in texts]
+            strings, lengths = b"".join(encoded), [len(text) for text in encoded]
+        location = document.location
+        parts = [
+            _INSTANCE.pack(
+                Level.IMAGE.depth,
+                document.rowid,
+                document.received,
+                location.pack,
+                location.offset,
+                location.size,
+                document.length,
+                document.digest,
+                *lengths,
+            ),
+            strings,
+        ]
+        pack = _ELEMENT.pack
+        for tag, value in document.elements.items():
+            parts.append(pack(tag, 0, len(value)))
+            parts.append(value)
+        return b"".join(parts)
+    encoded = [
+        text.encode()
+        for text in (
+            document.patient_id,
+            document.study,
+            document.series,
+            KEY_SEPARATOR.join(document.modalities),
+            KEY_SEPARATOR.join(document.sop_classes),
+        )
+    ]
+    origins = document.origins
+    numbers = {order: number for number, order in enumerate(dict.fromkeys(origins.values()))}
+    return b"".join(
+        [
+            _ENTITY.pack(
+                document.level.depth,
+                document.rowid,
+                document.number_of_studies,
+                document.number_of_series,
+                document.number_of_instances,
+                *map(len, encoded),
+                len(numbers),
+            ),
+            *encoded,
+            *[_ORIGIN.pack(*order) for order in numbers],
+            *[
+                _ELEMENT.pack(tag, numbers[origins[tag]], len(value)) + value
+                for tag, value in document.elements.items()
+            ],
+        ]
+    )
+
+
+def decode_row(row: bytes) -> Document:
+    """The document of a row; its elements are taken apart when they are first asked for."""
+    level = _LEVELS[row[0]]
+    document = Document.__new__(Document)
+    document.level = level
+    document._elements = document._origins = None
+    orders: tuple[Order, ...] = ()
+    if level is Level.IMAGE:
+        (
+            _,
+            document.rowid,
+            received,
+            pack,
+            offset,
+            size,
+            document.length,
+            document.digest,
+            a,
+            b,
+            c,
+            d,
+            e,
+            f,
+        ) = _INSTANCE.unpack_from(row)
+        document.received = received
+        document.location = Location(pack, offset, size)
+        start = _INSTANCE.size
+        document.patient_id = row[start : (start := start + a)].decode()
+        document.study = row[start : (start := start + b)].decode()
+        document.series = row[start : (start := start + c)].decode()
+        document.instance = row[start : (start := start + d)].decode()
+        document.transfer_syntax = row[start : (start := start + e)].decode()
+        document.sop_class = row[start : (start := start + f)].decode()
+        document.number_of_studies = document.number_of_series = document.number_of_instances = 0
+        document.modalities = document.sop_classes = ()
+        document._packed = (row, start, orders)
+        return document
+    (
+        _,
+        document.rowid,
+        document.number_of_studies,
+        document.number_of_series,
+        document.number_of_instances,
+        a,
+        b,
+        c,
+        d,
+        e,
+        origins,
+    ) = _ENTITY.unpack_from(row)
+    start = _ENTITY.size
+    document.patient_id = row[start : (start := start + a)].decode()
+    document.study = row[start : (start := start + b)].decode()
+    document.series = row[start : (start := start + c)].decode()
+    modalities = row[start : (start := start + d)].decode()
+    document.modalities = tuple(modalities.split(KEY_SEPARATOR)) if modalities else ()
+    sop_classes = row[start : (start := start + e)].decode()
+    document.sop_classes = tuple(sop_classes.split(KEY_SEPARATOR)) if sop_classes else ()
+    document.instance = document.transfer_syntax = document.sop_class = ""
+    document.received = document.length = 0
+    document.location, document.digest = _NOWHERE, _NO_DIGEST
+    end = start + origins * _ORIGIN.size
+    document._packed = (row, end, tuple(_ORIGIN.iter_unpack(row[start:end])))
+    return document
+
+
+_NOWHERE: Final = Location(0, 0, 0)
+_NO_DIGEST: Final = bytes(32)

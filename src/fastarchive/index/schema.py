@@ -1,0 +1,368 @@
+"""The Tantivy schema: which terms a document gets, and how a condition becomes a query over them.
+
+====================  =================================================================================================
+field                 holds
+====================  =================================================================================================
+``key``               level letter and unique key: one document each
+``level``             ``P`` ``S`` ``E`` ``I`` (patient, study, series, instance), ``X`` shadow, ``T`` tombstone,
+                      ``C`` checkpoint
+``patient`` …         keys of the entities above (``patient`` on studies and series, ``study`` and ``series`` below)
+``exact``             ``ggggeeee=value`` of attributes matched as a whole
+``gggggeeee``         1-, 2- and 3-grams of a text attribute's folded values between start and end marks
+``dggggeeee``         a date as yyyymmdd, a time as minutes since midnight; -1 for what is no single one
+``bucket``            rowid >> 8, indexed: pages are windows of buckets, so a page never looks at all documents
+``rowid``             unique per document, stable over updates
+``row``               the document (:mod:`fastarchive.index.rows`)
+====================  =================================================================================================
+
+Instances are many: they get keys only, and are found through their series and study. Every term exists to *narrow*; see
+:mod:`fastarchive.index.conditions`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import tantivy
+
+from fastarchive.dicom.attributes import (
+    MODALITIES_IN_STUDY,
+    PATIENT_ID,
+    SERIES_INSTANCE_UID,
+    SOP_CLASSES_IN_STUDY,
+    SOP_INSTANCE_UID,
+    STORED_ATTRIBUTES,
+    STUDY_INSTANCE_UID,
+    Level,
+)
+from fastarchive.dicom.dictionary import vr_of
+from fastarchive.dicom.values import fold, parse_date, parse_time
+from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, Range, Term
+from fastarchive.index.contributions import patient_key
+from fastarchive.index.documents import KEY_SEPARATOR, Document
+from fastarchive.index.rows import encode_row
+
+SCHEMA_VERSION: Final = 1
+"""Raised with every change to fields, terms or rows: an index of another version is built anew from the packs."""
+
+GRAM_TOKENIZER: Final = "grams"
+LETTERS: Final = {Level.PATIENT: "P", Level.STUDY: "S", Level.SERIES: "E", Level.IMAGE: "I"}
+SHADOW, TOMBSTONE, CHECKPOINT = "X", "T", "C"
+BUCKET_BITS: Final = 8
+
+_EXACT_VRS: Final = frozenset({"AE", "AS", "CS", "DS", "IS", "LO", "SH", "UI"})
+_GRAM_VRS: Final = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
+_INDEXED_LEVELS: Final = (Level.PATIENT, Level.STUDY, Level.SERIES)
+_START, _END = "\x02", "\x03"
+LONG_TEXT: Final = "\x04"
+"""Gram of documents with a text too long to be cut up: they are found by every wildcard."""
+_MARKS: Final = re.compile("[\x02-\x04]")
+_AROUND_CARET: Final = re.compile(r" *\^ *")
+_LONGEST_TEXT: Final = 400  # characters of a value cut into grams
+_LONGEST_EXACT: Final = 512
+_NOT_ONE: Final = -1
+_MINUTE: Final = 60_000_000
+
+EXACT: Final = {
+    level: frozenset(each.tag for each in STORED_ATTRIBUTES[level] if each.vr in _EXACT_VRS)
+    for level in _INDEXED_LEVELS
+}
+GRAMS: Final = {
+    level: frozenset(each.tag for each in STORED_ATTRIBUTES[level] if each.vr in _GRAM_VRS) for level in _INDEXED_LEVELS
+}
+SPANS: Final = {
+    level: frozenset(each.tag for each in STORED_ATTRIBUTES[level] if each.vr in {"DA", "TM"})
+    for level in _INDEXED_LEVELS
+}
+
+
+def _build() -> tantivy.Schema:
+    builder = tantivy.SchemaBuilder()
+    for name in ("key", "level", "patient", "study", "series", "instance", "exact"):
+        builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
+    for level in _INDEXED_LEVELS:
+        for tag in sorted(GRAMS[level]):
+            builder.add_text_field(f"g{tag:08x}", tokenizer_name=GRAM_TOKENIZER, index_option="basic")
+        for tag in sorted(SPANS[level]):
+            builder.add_integer_field(f"d{tag:08x}", indexed=True)
+    builder.add_integer_field("bucket", indexed=True)
+    builder.add_unsigned_field("rowid", fast=True)
+    builder.add_bytes_field("row", stored=True)
+    return builder.build()
+
+
+SCHEMA: Final = _build()
+
+
+def register_tokenizers(index: tantivy.Index) -> None:
+    """What an index needs before documents are added."""
+    grams = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.ngram(1, 3)).build()
+    index.register_tokenizer(GRAM_TOKENIZER, grams)
+
+
+# Documents to terms
+
+
+def index_document(document: Document) -> tantivy.Document:
+    """What Tantivy gets of a document with a rowid."""
+    level = document.level
+    indexed = tantivy.Document()
+    indexed.add_text("key", key_term(level, document.key))
+    indexed.add_text("level", LETTERS[level])
+    indexed.add_unsigned("rowid", document.rowid)
+    indexed.add_integer("bucket", document.rowid >> BUCKET_BITS)
+    indexed.add_bytes("row", encode_row(document))
+    if level is Level.IMAGE:
+        indexed.add_text("study", document.study)
+        indexed.add_text("series", document.series)
+        return indexed
+    if level is not Level.PATIENT:
+        for name in dict.fromkeys((document.patient_id, *document.patient_id.split("\\"))):
+            indexed.add_text("patient", name.strip(" "))
+    if level is Level.SERIES:
+        indexed.add_text("study", document.study)
+        indexed.add_text("series", document.series)
+    for term in _exact_terms(document):
+        indexed.add_text("exact", term)
+    grams, spans = GRAMS[level], SPANS[level]
+    for tag in document.elements:
+        if tag in grams:
+            for text in _gram_texts(tag, document.values(tag)):
+                indexed.add_text(f"g{tag:08x}", text)
+        elif tag in spans:
+            for number in {_point(vr_of(tag), value) for value in document.values(tag) if value}:
+                indexed.add_integer(f"d{tag:08x}", number)
+    return indexed
+
+
+def shadow_document(document: Document) -> tantivy.Document:
+    """A shadow of an instance; it is in no level."""
+    indexed = tantivy.Document()
+    _, pack, offset = document.order
+    indexed.add_text("key", f"{SHADOW}{document.instance}{KEY_SEPARATOR}{pack}{KEY_SEPARATOR}{offset}")
+    indexed.add_text("level", SHADOW)
+    indexed.add_text("instance", document.instance)
+    indexed.add_text("study", document.study)
+    indexed.add_bytes("row", encode_row(document))
+    return indexed
+
+
+def private_document(letter: str, name: str, row: bytes) -> tantivy.Document:
+    """A checkpoint or tombstone."""
+    indexed = tantivy.Document()
+    indexed.add_text("key", letter + name)
+    indexed.add_text("level", letter)
+    indexed.add_bytes("row", row)
+    return indexed
+
+
+def key_term(level: Level, key: str) -> str:
+    """The term of field ``key``."""
+    return LETTERS[level] + key
+
+
+def _exact_terms(document: Document) -> Iterator[str]:
+    level = document.level
+    tags = EXACT[level]
+    for tag in document.elements:
+        if tag in tags and tag != PATIENT_ID:
+            vr = vr_of(tag)
+            for value in document.values(tag):
+                yield _exact_term(tag, vr, value)
+    if level is Level.PATIENT:
+        for name in dict.fromkeys((document.patient_id, *document.patient_id.split("\\"))):
+            yield _exact_term(PATIENT_ID, "LO", name)
+    elif level is Level.STUDY:
+        for modality in document.modalities:
+            yield _exact_term(MODALITIES_IN_STUDY, "CS", modality)
+        for sop_class in document.sop_classes:
+            yield _exact_term(SOP_CLASSES_IN_STUDY, "UI", sop_class)
+
+
+def _exact_term(tag: int, vr: str, value: str) -> str:
+    """The same term for every way to write a value: padding, NFC, 007 = 7 (rules M4, M8)."""
+    text = value.strip(" \0")
+    if vr in {"IS", "DS"}:
+        with contextlib.suppress(ValueError):
+            text = repr(float(text))
+    elif not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+    return f"{tag:08x}={text[:_LONGEST_EXACT]}"
+
+
+def _folded(tag: int, text: str) -> str:
+    folded = fold(text)
+    if not folded.isprintable():
+        folded = _MARKS.sub(" ", folded)
+    if " " in folded and "^" in folded and vr_of(tag) == "PN":
+        folded = _AROUND_CARET.sub("^", folded)
+    return folded
+
+
+def _ends(tag: int) -> str:
+    """What is insignificant at the ends of a text (rules M4, M10)."""
+    return " \0^" if vr_of(tag) == "PN" else " \0"
+
+
+def _gram_texts(tag: int, values: Iterable[str]) -> Iterator[str]:
+    """The texts whose grams a document is found by."""
+    ends, groups = _ends(tag), vr_of(tag) == "PN"
+    long = False
+    for value in values:
+        for text in value.split("=") if groups else (value,):
+            folded = _folded(tag, text).strip(ends)
+            if len(folded) > _LONGEST_TEXT:
+                long = True
+                folded = folded[:_LONGEST_TEXT]
+            if folded:
+                yield f"{_START}{folded}{_END}"
+    if long:
+        yield LONG_TEXT
+
+
+def _point(vr: str, value: str) -> int:
+    """A date or time as the number it is found by."""
+    span = parse_date(value) if vr == "DA" else parse_time(value)
+    if span is None:
+        return _NOT_ONE
+    low, high = span
+    if vr == "TM":
+        low, high = low // _MINUTE, high // _MINUTE
+    return low if low == high else _NOT_ONE
+
+
+# Conditions to queries
+
+
+def to_query(level: Level, condition: Condition) -> tantivy.Query:
+    """A query for every document of `level` that meets `condition`, and perhaps more."""
+    of_level = term_query("level", LETTERS[level])
+    narrowed = _query(level, condition)
+    return of_level if narrowed is None else _all_of([of_level, narrowed])
+
+
+def term_query(field: str, value: str) -> tantivy.Query:
+    """Documents with a term."""
+    return tantivy.Query.term_query(SCHEMA, field, value, index_option="basic")
+
+
+def any_of_terms(field: str, values: Iterable[str]) -> tantivy.Query:
+    """Documents with any of some terms."""
+    terms = sorted(set(values))
+    return term_query(field, terms[0]) if len(terms) == 1 else tantivy.Query.term_set_query(SCHEMA, field, terms)
+
+
+def bucket_query(first: int, last: int) -> tantivy.Query:
+    """Documents whose bucket lies between two, both included."""
+    return tantivy.Query.range_query(SCHEMA, "bucket", tantivy.FieldType.Integer, first, last, use_inverted_index=True)
+
+
+def _all_of(queries: list[tantivy.Query]) -> tantivy.Query:
+    return queries[0] if len(queries) == 1 else tantivy.Query.boolean_query([(tantivy.Occur.Must, q) for q in queries])
+
+
+def _any_of(queries: list[tantivy.Query]) -> tantivy.Query:
+    if not queries:
+        return tantivy.Query.empty_query()
+    if len(queries) == 1:
+        return queries[0]
+    return tantivy.Query.boolean_query([(tantivy.Occur.Should, query) for query in queries])
+
+
+def _query(level: Level, condition: Condition) -> tantivy.Query | None:
+    """None: the index can't narrow by it."""
+    match condition:
+        case Everything():
+            return None
+        case And(parts):
+            known = [query for part in parts if (query := _query(level, part)) is not None]
+            return _all_of(known) if known else None
+        case Or(parts):
+            queries = [_query(level, part) for part in parts]
+            narrowing = [query for query in queries if query is not None]
+            return _any_of(narrowing) if len(narrowing) == len(queries) else None
+        case Term(tag, values):
+            place = term_place(level, tag, values)
+            if place is not None:
+                field, terms = place
+                return any_of_terms(field, terms) if terms else tantivy.Query.empty_query()
+            if tag in GRAMS.get(level, ()):
+                return _query(level, Or(tuple(whole_text(tag, value) for value in values)))
+            return None
+        case Range(tag, low, high):
+            return _range(level, tag, low, high)
+        case Grams():
+            terms = gram_terms(level, condition)
+            if not terms:
+                return None
+            field = f"g{condition.tag:08x}"
+            return _any_of([_all_of([term_query(field, term) for term in terms]), term_query(field, LONG_TEXT)])
+
+
+def term_place(level: Level, tag: int, values: Iterable[str]) -> tuple[str, list[str]] | None:
+    """The field and the terms that tell by which documents have one of `values`; None if no field does."""
+    if tag == PATIENT_ID:
+        if level is Level.PATIENT:
+            return "exact", [_exact_term(tag, "LO", patient_key(value.encode())) for value in values]
+        return None if level is Level.IMAGE else ("patient", [patient_key(value.encode()) for value in values])
+    if tag == STUDY_INSTANCE_UID:
+        if level is Level.STUDY:
+            return "key", [key_term(level, value) for value in values]
+        return None if level is Level.PATIENT else ("study", list(values))
+    if tag == SERIES_INSTANCE_UID:
+        return ("series", list(values)) if level in {Level.SERIES, Level.IMAGE} else None
+    if tag == SOP_INSTANCE_UID:
+        return ("key", [key_term(level, value) for value in values]) if level is Level.IMAGE else None
+    computed = level is Level.STUDY and tag in {MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY}
+    if computed or tag in EXACT.get(level, ()):
+        vr = vr_of(tag)
+        return "exact", [_exact_term(tag, vr, value) for value in values]
+    return None
+
+
+def whole_text(tag: int, value: str) -> Grams:
+    """The condition that a text, folded, is `value` as a whole."""
+    return Grams(tag, (fold(value),), anchored_start=True, anchored_end=True)
+
+
+def gram_terms(level: Level, condition: Grams) -> list[str]:
+    """Grams every text with these pieces has; [] when there are none, or the index has no grams of the attribute."""
+    tag = condition.tag
+    if tag not in GRAMS.get(level, ()) or not condition.pieces:
+        return []
+    pieces = [_folded(tag, piece) for piece in condition.pieces]
+    ends, terms = _ends(tag), dict[str, None]()
+    last = len(pieces) - 1
+    for number, piece in enumerate(pieces):
+        groups = piece.split("=") if vr_of(tag) == "PN" else [piece]
+        for place, group in enumerate(groups):
+            starts = place > 0 or (number == 0 and condition.anchored_start)
+            finishes = place < len(groups) - 1 or (number == last and condition.anchored_end)
+            # What is insignificant at an end may stand on either side of it.
+            text = group.lstrip(ends)
+            starts = starts and len(text) == len(group)
+            text = text.rstrip(ends)
+            if not text:
+                continue
+            marked = f"{_START if starts else ''}{text}{_END if finishes else ''}"[:_LONGEST_TEXT]
+            size = min(3, len(marked))
+            terms.update(dict.fromkeys(marked[at : at + size] for at in range(len(marked) - size + 1)))
+    return list(terms)
+
+
+def _range(level: Level, tag: int, low: int | None, high: int | None) -> tantivy.Query | None:
+    if tag not in SPANS.get(level, ()):
+        return None
+    if vr_of(tag) == "TM":
+        low, high = (None if low is None else low // _MINUTE), (None if high is None else high // _MINUTE)
+    field = f"d{tag:08x}"
+    first, last = max(0, low or 0), 99_999_999 if high is None else high
+    if first > last:
+        return tantivy.Query.empty_query()
+    between = tantivy.Query.range_query(SCHEMA, field, tantivy.FieldType.Integer, first, last, use_inverted_index=True)
+    unknown = tantivy.Query.term_query(SCHEMA, field, _NOT_ONE, index_option="basic")
+    return _any_of([between, unknown])

@@ -1,0 +1,308 @@
+"""One commit of the index: what it holds, how far into the log it reaches, and pages of answers from it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Container, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+import tantivy
+
+from fastarchive.dicom.attributes import Level
+from fastarchive.index import schema
+from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, Range, Term
+from fastarchive.index.documents import KEY_SEPARATOR, Document, Order
+from fastarchive.index.rows import decode_row
+from fastarchive.store.follow import Positions
+
+_CHECKPOINT: Final = struct.Struct("<IQQ")
+_TOMBSTONE: Final = struct.Struct("<QQQ")
+_FEW: Final = 20_000
+"""Hits that are found in one search rather than window by window."""
+_MOST_BUCKETS: Final = 4096
+"""Buckets in one window at most: each is a list to read in every segment."""
+_SAMPLED_TERMS: Final = 64
+
+
+class Checkpoint(NamedTuple):
+    """What a commit says of itself; replaced with every commit, in the same commit."""
+
+    schema_version: int
+    next_rowid: int
+    deletions: int
+    """Grows whenever a tombstone changes."""
+    positions: Positions
+
+    def encode(self) -> bytes:
+        """As the row of the checkpoint document."""
+        return _CHECKPOINT.pack(self.schema_version, self.next_rowid, self.deletions) + self.positions.encode()
+
+    @classmethod
+    def decode(cls, row: bytes) -> Checkpoint:
+        """From the row of a checkpoint document; ValueError if it is none of this version."""
+        try:
+            version, next_rowid, deletions = _CHECKPOINT.unpack_from(row)
+        except struct.error as error:
+            raise ValueError("not a checkpoint") from error
+        if version != schema.SCHEMA_VERSION:
+            raise ValueError(f"index of schema version {version}, not {schema.SCHEMA_VERSION}")
+        return cls(version, next_rowid, deletions, Positions.decode(row[_CHECKPOINT.size :]))
+
+
+FRESH: Final = Checkpoint(schema.SCHEMA_VERSION, 1, 0, Positions())
+"""The checkpoint of an index that holds nothing yet."""
+
+
+class _Window(NamedTuple):
+    """A part of many hits: those with rowids in one interval."""
+
+    done: int
+    """Hits so far, those of this window included."""
+    pages: list[list[Document]]
+    finished: bool
+    """Whether nothing comes after."""
+
+
+class Snapshot:
+    """One commit, immutable and usable from any thread; None as searcher: nothing at all.
+
+    Raises ValueError if the index was made by another version.
+    """
+
+    def __init__(self, searcher: tantivy.Searcher | None, before: Snapshot | None = None) -> None:
+        self._searcher = searcher
+        self.checkpoint = FRESH
+        self.tombstones: Mapping[str, Order] = MappingProxyType({})
+        self._counts: dict[Level, int] | None = None
+        if searcher is None:
+            return
+        row = self._row(schema.CHECKPOINT)
+        if row is None:
+            if searcher.num_docs:
+                raise ValueError("index without a checkpoint")
+            return
+        self.checkpoint = Checkpoint.decode(row)
+        if before is not None and before.checkpoint.deletions == self.checkpoint.deletions:
+            self.tombstones = before.tombstones
+        elif self.checkpoint.deletions:
+            rows = self._rows(schema.term_query("level", schema.TOMBSTONE))
+            self.tombstones = MappingProxyType(dict(map(decode_tombstone, rows)))
+
+    @property
+    def positions(self) -> Positions:
+        """How far into each pack this commit reaches."""
+        return self.checkpoint.positions
+
+    # Entities
+
+    def has(self, level: Level, key: str) -> bool:
+        """Whether there may be an entity with this key; False is certain. 1 µs."""
+        searcher = self._searcher
+        return searcher is not None and searcher.doc_freq("key", schema.LETTERS[level] + key) > 0
+
+    def get(self, level: Level, key: str) -> Document | None:
+        """The entity with this key."""
+        if not self.has(level, key):
+            return None
+        row = self._row(schema.key_term(level, key))
+        return None if row is None else decode_row(row)
+
+    def get_many(self, level: Level, keys: Iterable[str]) -> list[Document]:
+        """The entities with these keys, each once."""
+        wanted = set(keys)
+        if len(wanted) == 1:
+            only = self.get(level, *wanted)
+            return [] if only is None else [only]
+        if not wanted:
+            return []
+        terms = (schema.key_term(level, key) for key in wanted)
+        return self._documents(schema.any_of_terms("key", terms), len(wanted))
+
+    def series_with_uids(self, uids: Iterable[str]) -> list[Document]:
+        """The series with these UIDs, in whatever study."""
+        return self._documents(schema.to_query(Level.SERIES, Term(0x0020000E, tuple(uids))))
+
+    def instances_of(self, study: str) -> list[Document]:
+        """The instances of a study."""
+        return self._documents(schema.to_query(Level.IMAGE, Term(0x0020000D, (study,))))
+
+    def series_of(self, study: str) -> list[Document]:
+        """The series of a study."""
+        return self._documents(schema.to_query(Level.SERIES, Term(0x0020000D, (study,))))
+
+    def studies_of(self, patient_id: str) -> list[Document]:
+        """The studies of a patient."""
+        found = self._documents(schema.to_query(Level.STUDY, Term(0x00100020, (patient_id,))))
+        return [study for study in found if study.patient_id == patient_id]
+
+    def shadows(self, instance: str) -> list[Document]:
+        """The shadows of an instance."""
+        return self._documents(schema.term_query("instance", instance))
+
+    def shadows_of(self, study: str) -> list[Document]:
+        """The shadows in a study."""
+        query = schema.term_query("study", study)
+        shadow = schema.term_query("level", schema.SHADOW)
+        return self._documents(tantivy.Query.boolean_query([(tantivy.Occur.Must, query), (tantivy.Occur.Must, shadow)]))
+
+    def counts(self) -> dict[Level, int]:
+        """Entities of each level."""
+        if self._counts is None:
+            self._counts = {level: self._count(schema.to_query(level, Everything())) for level in Level}
+        return dict(self._counts)
+
+    # Pages
+
+    def pages(
+        self, level: Level, condition: Condition, excluded: Container[str], first_page: int, page_size: int
+    ) -> Iterator[list[Document]]:
+        """Entities that meet `condition` and perhaps more, in rowid order, without those whose key is excluded.
+
+        Few hits are found at once. Many are found in windows of rowids, sized to give about a page each, so that the
+        first page doesn't wait for the last and nothing is kept.
+        """
+        searcher = self._searcher
+        if searcher is None:
+            return
+        query = schema.to_query(level, condition)
+        estimate = self.estimate(level, condition)
+        done = 0
+        if estimate > _FEW:
+            finished = False
+            for window in self._windows(query, estimate, excluded, first_page, page_size):
+                done, finished = window.done, window.finished
+                yield from window.pages
+            if finished:
+                return
+        most = page_size + 1 if estimate <= page_size or done else first_page
+        hits = self._hits(query, most)
+        if len(hits) == most:
+            hits = self._hits(query, self._count(query))
+        size = first_page
+        while done < len(hits):
+            page = hits[done : done + size]
+            done, size = done + len(page), page_size
+            if decoded := self._decoded(page, excluded):
+                yield decoded
+
+    def _windows(
+        self, query: tantivy.Query, estimate: int, excluded: Container[str], first_page: int, page_size: int
+    ) -> Iterator[_Window]:
+        """Window after window; ends early when it turns out that there are but few hits."""
+        buckets = (self.checkpoint.next_rowid >> schema.BUCKET_BITS) + 1
+        first, wanted, done = 0, first_page, 0
+        width = max(1, buckets * first_page // estimate)
+        counted = False
+        while first < buckets:
+            width = min(width, _MOST_BUCKETS)
+            between = schema.bucket_query(first, first + width - 1)
+            window = tantivy.Query.boolean_query([(tantivy.Occur.Must, query), (tantivy.Occur.Must, between)])
+            first += width
+            most = min(width << schema.BUCKET_BITS, 4 * page_size + 256)
+            hits = self._hits(window, most)
+            if len(hits) == most:
+                hits = self._hits(window, width << schema.BUCKET_BITS)
+            done += len(hits)
+            starts = range(0, len(hits), page_size)
+            pages = [page for start in starts if (page := self._decoded(hits[start : start + page_size], excluded))]
+            yield _Window(done, pages, first >= buckets)
+            if not counted and len(hits) * 4 < wanted:
+                counted = True
+                if self._count(query) <= _FEW:
+                    return
+            wanted = min(page_size, wanted * 4)
+            width = max(1, min(width * 8, width * wanted // max(1, len(hits))))
+
+    def estimate(self, level: Level, condition: Condition) -> int:
+        """An upper bound of the documents that meet `condition`, cheap and seldom far off."""
+        if self._searcher is None:
+            return 0
+        return max(1, min(self._bound(level, condition), self._total(level)))
+
+    def _total(self, level: Level) -> int:
+        return self._searcher.doc_freq("level", schema.LETTERS[level]) if self._searcher is not None else 0
+
+    def _bound(self, level: Level, condition: Condition) -> int:
+        searcher = self._searcher
+        assert searcher is not None
+        match condition:
+            case And(parts):
+                return min([self._bound(level, part) for part in parts], default=self._total(level))
+            case Or(parts):
+                return sum(self._bound(level, part) for part in parts)
+            case Term(tag, values):
+                place = schema.term_place(level, tag, values)
+                if place is not None:
+                    field, terms = place
+                    sample = terms[:_SAMPLED_TERMS]
+                    found = sum(searcher.doc_freq(field, term) for term in sample)
+                    return found if len(sample) == len(terms) else found * len(terms) // len(sample) + len(terms)
+                if tag in schema.GRAMS.get(level, ()):
+                    return sum(self._bound(level, schema.whole_text(tag, value)) for value in values)
+            case Range(tag):
+                if tag in schema.SPANS.get(level, ()):
+                    return self._count(schema.to_query(level, condition))
+            case Grams(tag):
+                terms = schema.gram_terms(level, condition)
+                if terms:
+                    field = f"g{tag:08x}"
+                    long = searcher.doc_freq(field, schema.LONG_TEXT)
+                    return min(searcher.doc_freq(field, term) for term in terms) + long
+        return self._total(level)
+
+    # Searching
+
+    def _row(self, key: str) -> bytes | None:
+        assert self._searcher is not None
+        hits = self._searcher.search(schema.term_query("key", key), 1, count=False).hits
+        if not hits:
+            return None
+        row: bytes = self._searcher.doc(hits[0][1]).get_first("row")  # type: ignore[assignment]  # always stored
+        return row
+
+    def _count(self, query: tantivy.Query) -> int:
+        if self._searcher is None:
+            return 0
+        return self._searcher.search(query, 1, count=True).count or 0  # type: ignore[attr-defined]  # missing in stubs
+
+    def _rows(self, query: tantivy.Query, most: int = 0) -> list[bytes]:
+        searcher = self._searcher
+        if searcher is None:
+            return []
+        most = most or self._count(query)
+        if not most:
+            return []
+        doc = searcher.doc
+        hits = searcher.search(query, most, count=False).hits
+        return [doc(address).get_first("row") for _, address in hits]  # type: ignore[misc]  # always stored
+
+    def _documents(self, query: tantivy.Query, most: int = 0) -> list[Document]:
+        return [decode_row(row) for row in self._rows(query, most)]
+
+    def _hits(self, query: tantivy.Query, most: int) -> list[tantivy.DocAddress]:
+        assert self._searcher is not None
+        found = self._searcher.search(query, most, count=False, order_by_field="rowid", order=tantivy.Order.Asc).hits
+        return [address for _, address in found]
+
+    def _decoded(self, addresses: list[tantivy.DocAddress], excluded: Container[str]) -> list[Document]:
+        assert self._searcher is not None
+        doc = self._searcher.doc
+        documents = [decode_row(doc(address).get_first("row")) for address in addresses]  # type: ignore[arg-type]
+        return [document for document in documents if document.key not in excluded] if excluded else documents
+
+
+def encode_tombstone(name: str, order: Order) -> bytes:
+    """A tombstone as the row of its document."""
+    return _TOMBSTONE.pack(*order) + name.encode()
+
+
+def decode_tombstone(row: bytes) -> tuple[str, Order]:
+    """Name and order of a tombstone."""
+    received, pack, offset = _TOMBSTONE.unpack_from(row)
+    return row[_TOMBSTONE.size :].decode(), (received, pack, offset)
+
+
+def is_series_key(key: str) -> bool:
+    """Whether a series is named by its key rather than by its UID alone."""
+    return KEY_SEPARATOR in key

@@ -1,0 +1,90 @@
+"""What the log holds past a commit of the index, in two stages.
+
+First the records themselves by SOP Instance UID: all that :meth:`Index.locate` needs, and cheap enough for every
+C-STORE. Then, when somebody asks a question, the documents they change, by the same code the writer runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from fastarchive.dicom.attributes import Level
+from fastarchive.index.documents import Document, Order
+from fastarchive.index.ledger import Ledger, is_deleted, tombstone_of
+from fastarchive.index.packs import ReadRecord
+from fastarchive.index.snapshot import Snapshot
+from fastarchive.store.record import Location, Record, RecordKind
+
+Changes = Mapping[Level, Mapping[str, Document | None]]
+"""By level: key → document as it is now; None: the index has it, but it is gone."""
+
+NO_CHANGES: Changes = MappingProxyType({level: MappingProxyType({}) for level in Level})
+
+
+class Tail:
+    """Records past one snapshot. Not thread-safe; what :meth:`changes` gives is never changed after."""
+
+    def __init__(self, snapshot: Snapshot, read: ReadRecord) -> None:
+        self._snapshot = snapshot
+        self.records: list[tuple[Location, Record]] = []
+        self._instances: dict[str, tuple[Order, Location, Record]] = {}
+        self._tombstones: dict[str, Order] = {}
+        self._ledger = Ledger(snapshot, read)
+        self._merged = 0
+        self._changes: Changes = NO_CHANGES
+
+    def add(self, records: Iterable[tuple[Location, Record]]) -> None:
+        """Take in records, each once."""
+        for location, record in records:
+            self.records.append((location, record))
+            order = (record.received, location.pack, location.offset)
+            if record.kind is RecordKind.INSTANCE:
+                known = self._instances.get(record.sop_instance)
+                if known is None or order < known[0]:
+                    self._instances[record.sop_instance] = (order, location, record)
+            elif record.kind is RecordKind.DELETION:
+                name = tombstone_of(record)
+                self._tombstones[name] = max(order, self._tombstones.get(name, order))
+
+    def find(self, instance: str) -> tuple[Location, Record | Document] | None:
+        """Where an instance is and what tells of it: its record if it is in the tail, else its document."""
+        if self._tombstones or self._snapshot.tombstones:
+            document = self.instance(instance)
+            return None if document is None else (document.location, document)
+        known = self._instances.get(instance)
+        indexed = self._snapshot.get(Level.IMAGE, instance)
+        if indexed is not None and (known is None or indexed.order <= known[0]):
+            return indexed.location, indexed
+        return None if known is None else (known[1], known[2])
+
+    def instance(self, instance: str) -> Document | None:
+        """The instance as it is now, deletions heeded."""
+        if not self._tombstones and instance not in self._instances:
+            return self._snapshot.get(Level.IMAGE, instance)
+        if not self._tombstones:
+            order, _, record = self._instances[instance]
+            if is_deleted(self._snapshot.tombstones, order, record.study, record.series, instance):
+                return self._snapshot.get(Level.IMAGE, instance)
+        self._merge()
+        return self._ledger.winner(instance)
+
+    def changes(self) -> Changes:
+        """What the tail changes at each level."""
+        self._merge()
+        return self._changes
+
+    def _merge(self) -> None:
+        if self._merged == len(self.records):
+            return
+        ledger = self._ledger
+        new = self.records[self._merged :]
+        ledger.apply(new)
+        self._merged = len(self.records)
+        changes: dict[Level, dict[str, Document | None]] = {level: dict(self._changes[level]) for level in Level}
+        for level, key in ledger.touched:
+            document = ledger.entities[level, key]
+            changes[level][key] = None if document is None else document.copy()
+        ledger.touched.clear()
+        changes[Level.IMAGE] = dict(ledger.instances)
+        self._changes = changes

@@ -1,0 +1,218 @@
+"""The one process that writes the index: it follows the log of every process and commits in batches.
+
+The index is a view of the packs. Nothing is lost with it: an index that is missing, unreadable, of another version or
+ahead of the packs is dropped and built anew. Each commit replaces the checkpoint in the same commit, so whatever the
+moment of a crash, what the index holds and what it says it holds agree.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+import tantivy
+
+from fastarchive.dicom.attributes import Level
+from fastarchive.index import schema
+from fastarchive.index.documents import Document
+from fastarchive.index.ledger import Ledger
+from fastarchive.index.packs import RecordReader, reaches_beyond
+from fastarchive.index.snapshot import Checkpoint, Snapshot, encode_tombstone
+from fastarchive.store.follow import Follower
+
+INDEX: Final = "index"
+_HEAP: Final = 128 * 1024 * 1024
+_POLL_LIMIT: Final = 2000
+_IDLE_SECONDS: Final = 0.02
+_RETRY_SECONDS: Final = 1.0
+_log = logging.getLogger(__name__)
+
+
+class IndexBusy(Exception):
+    """Another process writes this index."""
+
+
+class IndexWriter:
+    """The writer of the index of the data directory `directory`. One thread at a time.
+
+    Commits when `commit_records` records wait or `commit_seconds` after the first of them, whichever comes first.
+    Raises IndexBusy if another writer is at work.
+    """
+
+    def __init__(self, directory: Path, *, commit_records: int = 10_000, commit_seconds: float = 0.5) -> None:
+        self._directory = directory
+        self._path = directory / INDEX
+        self._commit_records, self._commit_seconds = commit_records, commit_seconds
+        self._lock = _lock(directory)
+        self._reader = RecordReader(directory)
+        self._waiting = 0
+        self._since = 0.0
+        self._index: tantivy.Index
+        self._writer: tantivy.IndexWriter
+        self._snapshot: Snapshot
+        self._ledger: Ledger
+        self._follower: Follower
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def waiting(self) -> int:
+        """Records merged but not committed."""
+        return self._waiting
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The last commit."""
+        return self._snapshot
+
+    def step(self) -> int:
+        """Merge some more of the log and commit when it is time; how many records were merged.
+
+        Raises OSError or ValueError when the index can't be written; :meth:`reopen` then goes back to the last commit.
+        """
+        batch = self._follower.poll(_POLL_LIMIT)
+        if batch:
+            if not self._waiting:
+                self._since = time.monotonic()
+            self._ledger.apply(batch)
+            self._waiting += len(batch)
+        if self._waiting and (
+            self._waiting >= self._commit_records or time.monotonic() - self._since >= self._commit_seconds
+        ):
+            self.commit()
+        return len(batch)
+
+    def commit(self) -> None:
+        """Commit what waits, if anything does."""
+        if not self._waiting:
+            return
+        writer, ledger, snapshot = self._writer, self._ledger, self._snapshot
+        next_rowid = snapshot.checkpoint.next_rowid
+
+        def put(level: Level, key: str, document: Document | None) -> None:
+            nonlocal next_rowid
+            if document is None or document.rowid:
+                writer.delete_documents_by_term("key", schema.key_term(level, key))
+            if document is not None:
+                if not document.rowid:
+                    document.rowid, next_rowid = next_rowid, next_rowid + 1
+                writer.add_document(schema.index_document(document))
+
+        for level, key in ledger.changed:
+            put(level, key, ledger.entities[level, key])
+        for instance, document in ledger.instances.items():
+            put(Level.IMAGE, instance, document)
+        for instance, shadows in ledger.shadows.items():
+            writer.delete_documents_by_term("instance", instance)
+            for shadow in shadows:
+                writer.add_document(schema.shadow_document(shadow))
+        for name, order in ledger.tombstones.items():
+            writer.delete_documents_by_term("key", schema.TOMBSTONE + name)
+            writer.add_document(schema.private_document(schema.TOMBSTONE, name, encode_tombstone(name, order)))
+        checkpoint = Checkpoint(
+            schema.SCHEMA_VERSION,
+            next_rowid,
+            snapshot.checkpoint.deletions + len(ledger.tombstones),
+            self._follower.positions,
+        )
+        writer.delete_documents_by_term("key", schema.CHECKPOINT)
+        writer.add_document(schema.private_document(schema.CHECKPOINT, "", checkpoint.encode()))
+        writer.commit()
+        self._index.reload()
+        self._snapshot = Snapshot(self._index.searcher(), snapshot)
+        ledger.rebase(self._snapshot)
+        self._waiting = 0
+
+    def run(self, stop: threading.Event) -> None:
+        """Follow the log until `stop` is set, then commit. Goes on after errors of the disk."""
+        while not stop.is_set():
+            try:
+                if not self.step():
+                    stop.wait(_IDLE_SECONDS)
+            except (OSError, ValueError):
+                _log.exception("the index can't be written; going back to its last commit")
+                stop.wait(_RETRY_SECONDS)
+                self.reopen()
+        self.commit()
+
+    def reopen(self) -> None:
+        """Go back to the last commit."""
+        self._release()
+        self._open()
+
+    def close(self) -> None:
+        """Let go of the index; what was not committed is merged again next time."""
+        self._release()
+        self._reader.close()
+        os.close(self._lock)
+        self._lock = -1
+
+    def _release(self) -> None:
+        # Tantivy's own lock goes with its writer.
+        if "_follower" in self.__dict__:
+            self._follower.close()
+        for name in ("_writer", "_ledger", "_snapshot", "_index", "_follower"):
+            self.__dict__.pop(name, None)
+
+    def _open(self) -> None:
+        self._waiting = 0
+        try:
+            self._use()
+            beyond = reaches_beyond(self._snapshot.positions, self._directory)
+            if beyond is None:
+                return
+            reason = f"it reaches beyond pack {beyond}"
+        except FileNotFoundError:
+            reason = ""
+        except (KeyboardInterrupt, SystemExit, MemoryError):
+            raise
+        except BaseException as error:  # a panic of Tantivy is a BaseException
+            reason = str(error) or type(error).__name__
+        self._release()
+        if reason:
+            _log.warning("the index is dropped and built anew from the packs: %s", reason)
+            aside = self._path.with_name(f"{INDEX}.dropped-{time.time_ns()}")
+            self._path.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+        # Made beside its place and renamed, so that readers never see half an index.
+        fresh = self._path.with_name(f"{INDEX}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        tantivy.Index(schema.SCHEMA, path=str(fresh), reuse=False)
+        fresh.rename(self._path)
+        self._use()
+
+    def _use(self) -> None:
+        """Open the index there is. Raises FileNotFoundError if there is none."""
+        if not (self._path / "meta.json").exists():
+            if self._path.exists():
+                raise ValueError("no index in its directory")
+            raise FileNotFoundError(self._path)
+        self._index = tantivy.Index(schema.SCHEMA, path=str(self._path))
+        schema.register_tokenizers(self._index)
+        self._index.reload()
+        self._snapshot = Snapshot(self._index.searcher())
+        self._ledger = Ledger(self._snapshot, self._reader)
+        self._follower = Follower(self._directory, self._snapshot.positions)
+        self._writer = self._index.writer(_HEAP, 1)
+
+
+def _lock(directory: Path) -> int:
+    path = directory / "run" / "index.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise IndexBusy(f"{path} is held by another process") from error
+    return fd
