@@ -184,12 +184,6 @@ def _ordinal(day: int) -> int | None:
     return None
 
 
-def moment(day: int, microseconds: int) -> int | None:
-    """Microseconds since 0001-01-01 of a day yyyymmdd and a time of that day; None if there is no such day."""
-    ordinal = _ordinal(day)
-    return None if ordinal is None else ordinal * MICROSECONDS_A_DAY + microseconds
-
-
 class RangeError(ValueError):
     """A key that is neither a value of its VR nor a range of such values."""
 
