@@ -23,7 +23,7 @@ from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
 
-START_DEADLINE = 30.0
+START_DEADLINE = 60.0
 STOP_DEADLINE = 40.0
 
 

@@ -33,7 +33,8 @@ def find(
     ] = None,
     *,
     returning: Annotated[
-        list[str] | None, typer.Option("--return", "-r", help="One more attribute to show.", metavar="KEYWORD")
+        list[str] | None,
+        typer.Option("--return", "-r", help="An attribute to show, instead of the usual ones.", metavar="KEYWORD"),
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="The archive's folder.", metavar="FOLDER")] = None,
     server: Annotated[
@@ -86,12 +87,12 @@ def _parse_keys(keys: Sequence[str]) -> dict[str, str]:
 
 def _from_folder(folder: Path, level: LevelName, keys: Mapping[str, str], returning: Sequence[str]) -> Iterator[Row]:
     from fastarchive.archive import Archive
-    from fastarchive.query.friendly import QuestionError
+    from fastarchive.query.keywords import KeywordError
 
     try:
         with Archive.open(folder, read_only=True) as archive:
             yield from archive.find(level.value.upper(), keys, returning)
-    except QuestionError as error:
+    except KeywordError as error:
         fail(str(error), 2)
     except OSError as error:
         fail(str(error) if isinstance(error, FileNotFoundError) else f"{folder} can't be read: {error.strerror}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,7 +57,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, AssociationAborted):
         return "the association was aborted" if not str(error) else str(error)
     if isinstance(error, OSError):
-        return error.strerror or str(error) or type(error).__name__
+        return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error) or type(error).__name__
     return str(error) or type(error).__name__
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from fastarchive.index.writer import IndexBusy, IndexWriter
 from fastarchive.server.control import Control
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("fastarchive.server.indexer")
 
 BUSY_SECONDS = 0.2
 

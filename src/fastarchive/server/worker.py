@@ -26,7 +26,7 @@ from fastarchive.upperlayer import Drain, Timeouts, serve
 from fastarchive.web.app import create_app
 from fastarchive.web.state import WebState
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("fastarchive.server.worker")
 
 OBSERVE_SECONDS = 5.0
 """How often the gauges that nobody sets in passing are set."""
