@@ -1,0 +1,218 @@
+"""Writer and view together: whatever the order of records, batches and commits, the answers are those of the model."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastarchive.dicom.attributes import Level
+from fastarchive.index.conditions import Everything
+from fastarchive.index.view import Index
+from fastarchive.index.writer import IndexBusy, IndexWriter
+from fastarchive.store.log import Log
+from fastarchive.store.record import Record, deletion
+from tests.index.archives import Entry, Expected, append, random_records, record_of
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.lists(random_records(), max_size=8), st.sampled_from("wwvl"), st.booleans()), max_size=5))
+def test_any_records_in_any_batches_give_the_documents_of_the_model(
+    steps: list[tuple[list[Record], str, bool]],
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        entries: list[Entry] = []
+        writer = IndexWriter(directory, commit_seconds=1e9)
+        reader = Index(directory)
+        with Log(directory, sync=False) as one, Log(directory, sync=False) as other:
+            for records, action, first in steps:
+                entries += append(one if first else other, records)
+                expected = Expected(entries)
+                if action == "w":
+                    writer.step()
+                    if len(records) % 2:
+                        writer.commit()
+                elif action == "v":
+                    expected.check_view(reader.view())
+                for instance in {record.sop_instance for record in records if record.sop_instance}:
+                    entry = reader.locate(instance)
+                    known = expected.winners.get(instance)
+                    assert (entry and entry.location) == (known and known[0])
+        expected = Expected(entries)
+        expected.check_view(reader.view())
+        while writer.step():
+            pass
+        writer.commit()
+        expected.check_view(reader.view())
+        fresh = Index(directory)
+        expected.check_view(fresh.view())
+        assert fresh.view().tail_length == 0
+        rowids = [one.rowid for level in Level for page in fresh.view().pages(level, Everything()) for one in page]
+        assert len(set(rowids)) == len(rowids)
+        assert 0 not in rowids
+        for each in (writer, reader, fresh):
+            each.close()
+
+
+def _written(directory: Path) -> None:
+    writer = IndexWriter(directory)
+    while writer.step():
+        pass
+    writer.commit()
+    writer.close()
+
+
+def _answers(directory: Path) -> dict[Level, dict[str, tuple[object, ...]]]:
+    reader = Index(directory)
+    view = reader.view()
+    assert view.tail_length == 0
+    answers = {
+        level: {one.key: one.state() for page in view.pages(level, Everything()) for one in page} for level in Level
+    }
+    reader.close()
+    return answers
+
+
+def _some(count: int) -> list[Record]:
+    return [
+        record_of(
+            f"3.{number}",
+            f"2.{number // 10}",
+            f"1.{number // 20}",
+            f"P{number // 40}",
+            received=number,
+            t00100010=f"NAME^{number // 40}",
+            t00200013=str(number),
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize("damage", ["missing", "emptied", "garbage", "truncated", "other schema", "ahead"])
+def test_an_unusable_index_is_built_anew(tmp_path: Path, damage: str) -> None:
+    with Log(tmp_path, sync=False) as log:
+        entries = append(log, _some(100))
+    _written(tmp_path)
+    expected = _answers(tmp_path)
+    index = tmp_path / "index"
+    files = sorted(path for path in index.iterdir() if path.is_file())
+    if damage in {"missing", "emptied"}:
+        for path in files:
+            path.unlink()
+        for path in index.iterdir():
+            path.unlink()
+        if damage == "missing":
+            index.rmdir()
+    elif damage == "garbage":
+        (index / "meta.json").write_text("{}")
+    elif damage == "truncated":
+        for path in files:
+            if path.suffix == ".store":
+                path.write_bytes(path.read_bytes()[:20])
+    elif damage == "other schema":
+        text = (index / "meta.json").read_text()
+        (index / "meta.json").write_text(text.replace('"exact"', '"other"'))
+    else:
+        for pack in (tmp_path / "packs").glob("*.pack"):
+            pack.unlink()
+        with Log(tmp_path, sync=False) as log:
+            append(log, [record for _, record in entries])
+    _written(tmp_path)
+    answers = _answers(tmp_path)
+    assert {level: answers[level].keys() for level in Level} == {level: expected[level].keys() for level in Level}
+    if damage != "ahead":
+        assert answers == expected
+
+
+def test_rebuilding_gives_the_same_answers_though_batches_differ(tmp_path: Path) -> None:
+    with Log(tmp_path, sync=False) as log:
+        append(log, _some(60))
+        _written(tmp_path)
+        append(log, [deletion(1000, "1.0", "2.0"), *_some(120)[60:], record_of("3.70", received=5, study="1.9")])
+        _written(tmp_path)
+        first = _answers(tmp_path)
+        for path in (tmp_path / "index").iterdir():
+            path.unlink()
+        _written(tmp_path)
+        assert _answers(tmp_path) == first
+
+
+def test_only_one_writer(tmp_path: Path) -> None:
+    writer = IndexWriter(tmp_path)
+    with pytest.raises(IndexBusy):
+        IndexWriter(tmp_path)
+    writer.close()
+    IndexWriter(tmp_path).close()
+
+
+def test_a_reader_keeps_what_it_has_while_the_index_is_built_anew(tmp_path: Path) -> None:
+    with Log(tmp_path, sync=False) as log:
+        append(log, _some(100))
+        _written(tmp_path)
+        reader = Index(tmp_path)
+        assert reader.view().tail_length == 0
+        for path in (tmp_path / "index").iterdir():
+            path.unlink()
+        writer = IndexWriter(tmp_path, commit_seconds=1e9)
+        assert reader.view().tail_length == 0
+        assert reader.view().counts()[Level.IMAGE] == 100
+        append(log, [record_of("3.500", received=1)])
+        assert reader.view().get(Level.IMAGE, "3.500") is not None
+        while writer.step():
+            pass
+        writer.commit()
+        assert reader.view().tail_length == 0
+        assert reader.view().counts()[Level.IMAGE] == 101
+        writer.close()
+        reader.close()
+
+
+def test_views_don_t_change(tmp_path: Path) -> None:
+    with Log(tmp_path, sync=False) as log:
+        reader = Index(tmp_path)
+        append(log, _some(30))
+        early = reader.view()
+        entries = {level: {one.key: one.state() for one in early.tail_documents(level)} for level in Level}
+        append(log, _some(60)[30:])
+        _written(tmp_path)
+        late = reader.view()
+        assert early.counts()[Level.IMAGE] == 30
+        assert late.counts()[Level.IMAGE] == 60
+        assert {level: {one.key: one.state() for one in early.tail_documents(level)} for level in Level} == entries
+        assert late.tail_documents(Level.IMAGE) == []
+        reader.close()
+
+
+def test_pages_go_on_while_commits_and_merges_do(tmp_path: Path) -> None:
+    with Log(tmp_path, sync=False) as log:
+        append(log, _some(300))
+        _written(tmp_path)
+        reader = Index(tmp_path)
+        pages = reader.view().pages(Level.IMAGE, Everything(), first_page=10, page_size=20)
+        seen = [one.key for one in next(pages)]
+        assert len(seen) == 10
+        writer = IndexWriter(tmp_path, commit_seconds=0)
+        for number in range(12):
+            append(log, [record_of(f"4.{number}", f"2.{number}", received=number)])
+            writer.step()
+            seen += [one.key for one in next(pages)]
+        seen += [one.key for page in pages for one in page]
+        assert seen == [f"3.{number}" for number in range(300)]
+        writer.close()
+        reader.close()
+
+
+def test_one_series_uid_in_two_studies_is_two_series(tmp_path: Path) -> None:
+    with Log(tmp_path, sync=False) as log:
+        append(log, [record_of("3.1", study="1.1"), record_of("3.2", study="1.2")])
+        for _ in range(2):
+            reader = Index(tmp_path)
+            view = reader.view()
+            assert {one.study for one in view.get_many(Level.SERIES, ["2.1"])} == {"1.1", "1.2"}
+            assert view.counts()[Level.SERIES] == 2
+            reader.close()
+            _written(tmp_path)
