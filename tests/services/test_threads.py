@@ -48,7 +48,8 @@ def test_waiting_for_a_future_holds_no_thread(threads: Threads) -> None:
             tasks = [group.create_task(threads.run_then_wait(hand_over)) for _ in range(10)]
             while len(waiting) < 10:  # more than there are threads
                 await threads.run(lambda: None)
-            await threads.run(lambda: [future.set_result(number) for number, future in enumerate(waiting)])
+            for number, future in enumerate(waiting):
+                future.set_result(number)
         return [task.result() for task in tasks]
 
     assert sorted(asyncio.run(main())) == list(range(10))

@@ -28,6 +28,7 @@ from fastarchive.dicom.elements import (
     swap_bytes,
     walk,
 )
+from fastarchive.dicom.layout import Buffer
 from fastarchive.dicom.transfer_syntaxes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -58,7 +59,7 @@ def can_convert(source: str, target: str) -> bool:
     return source in _SOURCES and target in TARGETS
 
 
-def convert(chunks: Iterable[bytes], source: str, target: str) -> Iterator[bytes]:
+def convert(chunks: Iterable[Buffer], source: str, target: str) -> Iterator[bytes]:
     """The data set of `chunks`, stored in transfer syntax `source`, in transfer syntax `target`.
 
     Holds the elements around the pixel data and one chunk of it. Raises ConversionError, also after the first chunks
@@ -67,11 +68,11 @@ def convert(chunks: Iterable[bytes], source: str, target: str) -> Iterator[bytes
     if not can_convert(source, target):
         raise ConversionError("no conversion between these transfer syntaxes")
     if source == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
-        chunks = _inflate(chunks)
+        return _convert(_inflate(chunks), encoding_of(source), encoding_of(target))
     return _convert(iter(chunks), encoding_of(source), encoding_of(target))
 
 
-def _convert(chunks: Iterator[bytes], source: Encoding, target: Encoding) -> Iterator[bytes]:
+def _convert(chunks: Iterator[Buffer], source: Encoding, target: Encoding) -> Iterator[bytes]:
     data, header = _read_header(chunks, source)
     source = header.encoding
     signed = _is_signed(header)
@@ -94,7 +95,7 @@ def _convert(chunks: Iterator[bytes], source: Encoding, target: Encoding) -> Ite
         yield _translate(after, source, target, signed)
 
 
-def _read_header(chunks: Iterator[bytes], source: Encoding) -> tuple[bytearray, Header]:
+def _read_header(chunks: Iterator[Buffer], source: Encoding) -> tuple[bytearray, Header]:
     """All bytes up to the pixel data and somewhat more, or the whole data set if it has none."""
     data = bytearray()
     scanned = 0
@@ -116,7 +117,7 @@ def _read_header(chunks: Iterator[bytes], source: Encoding) -> tuple[bytearray, 
     return data, header
 
 
-def _pixels(chunks: Iterator[bytes], data: memoryview, length: int, swap: str | None) -> Generator[bytes, None, bytes]:
+def _pixels(chunks: Iterator[Buffer], data: memoryview, length: int, swap: str | None) -> Generator[bytes, None, bytes]:
     """Hand on `length` bytes, swapped in words of the VR `swap`; returns what was read beyond them."""
     carried = b""
     while length:
@@ -140,7 +141,7 @@ def _pixels(chunks: Iterator[bytes], data: memoryview, length: int, swap: str | 
     return bytes(data)
 
 
-def _translate(data: bytes | bytearray | memoryview, source: Encoding, target: Encoding, signed: bool) -> bytes:
+def _translate(data: Buffer, source: Encoding, target: Encoding, signed: bool) -> bytes:
     try:
         return b"".join(
             [
@@ -180,7 +181,7 @@ def _depends_on_sign(tag: int) -> bool:
         return False
 
 
-def _inflate(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _inflate(chunks: Iterable[Buffer]) -> Iterator[bytes]:
     """A deflated data set in pieces (PS3.5 A.5: a raw deflate stream, perhaps with a padding byte after it)."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:

@@ -20,12 +20,17 @@ def response_to(
     return Command(
         field=request.field.response,
         responding_to=request.message_id,
-        affected_sop_class=request.affected_sop_class or request.requested_sop_class,
-        affected_sop_instance=request.affected_sop_instance or request.requested_sop_instance,
+        affected_sop_class=_echoed(request.affected_sop_class or request.requested_sop_class),
+        affected_sop_instance=_echoed(request.affected_sop_instance or request.requested_sop_instance),
         status=status,
         offending_elements=offending_elements,
         error_comment=comment_of(comment),
     )
+
+
+def _echoed(uid: str) -> str:
+    """A UID of a request as a response may carry it: nothing that is not even text of the default repertoire."""
+    return uid if uid.isascii() else ""
 
 
 async def drain(message: Message) -> int:

@@ -23,7 +23,6 @@ from fastarchive.query.retrieve import RetrieveRequest, instances, parse_retriev
 from fastarchive.services import status
 from fastarchive.services.context import Peer, ServiceContext
 from fastarchive.services.faults import comment_of, log_unexpected
-from fastarchive.services.observer import MetricsObserver
 from fastarchive.services.responses import refuse
 from fastarchive.services.sending import Originator, Sender
 from fastarchive.services.suboperations import Instance, Outcome, Tally, Voyage, failed_list, plan_voyages
@@ -249,7 +248,7 @@ async def _send_to(
     The instance that was under way when an association broke counts as failed: nobody knows what became of it.
     """
     context = retrieval.context
-    originator = Originator(retrieval.association.calling_ae, retrieval.request.message_id)
+    originator = Originator(comment_of(retrieval.association.calling_ae), retrieval.request.message_id)
     try:
         async with connect(
             peer.host,
@@ -259,7 +258,6 @@ async def _send_to(
             contexts=contexts,
             maximum_length=context.limits.maximum_pdu,
             timeouts=Timeouts(acse=context.limits.connect_seconds, response=context.limits.response_seconds),
-            observer=MetricsObserver(context.metrics),
         ) as carrier:
             context.metrics.requested_open.inc()
             try:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Final, NamedTuple
 
 from fastarchive.archive import Archive
+from fastarchive.dicom.layout import Buffer
 from fastarchive.services.context import ServiceContext
 from fastarchive.services.conversion import ConversionError, convert
 from fastarchive.services.faults import log_unexpected
@@ -39,7 +40,7 @@ class _Ready(NamedTuple):
     """An instance that can be sent: where, and its bytes, either all of them or a way to read them."""
 
     presentation: PresentationContext
-    whole: Sequence[bytes] | None
+    whole: bytes | None
     size: int
 
 
@@ -57,6 +58,7 @@ class Sender:
         self._context = context
         self._originator = originator
         self._contexts = tuple(carrier.contexts.values())
+        self._declined: set[tuple[str, str]] = set()
         self._message_id = 0
         self._bytes = context.metrics.retrieve_bytes.labels(service=service)
         self.responses = 0
@@ -82,9 +84,33 @@ class Sender:
                 next_one.cancel()
 
     def _prepare(self, instance: Instance) -> asyncio.Future[_Ready | None]:
-        context = self._context
-        job = partial(_read, context, self._contexts, instance)
-        return context.retrieves.start(job)
+        return self._context.retrieves.start(partial(self._read, instance))
+
+    def _read(self, instance: Instance) -> _Ready | None:
+        """In a worker thread: choose the context and read the instance; None if it can't be sent.
+
+        A large one is read through once, so that damage shows before its first byte is sent, and then again to send it.
+        """
+        presentation = choose_context(self._contexts, instance)
+        if presentation is None:
+            self._note_declined(instance)
+            return None
+        try:
+            chunks = _open(self._context.archive, instance, presentation.transfer_syntax)
+            if instance.length <= self._context.limits.read_ahead:
+                whole = b"".join(chunks)
+                return _Ready(presentation, whole, len(whole))
+            return _Ready(presentation, None, sum(map(len, chunks)))
+        except Exception as error:  # this instance fails, the others are sent
+            _note(self._context, instance, error)
+            return None
+
+    def _note_declined(self, instance: Instance) -> None:
+        """Log once for each SOP class and transfer syntax that the other side doesn't take."""
+        kind = (instance.sop_class, instance.transfer_syntax)
+        if kind not in self._declined:
+            self._declined.add(kind)
+            _log.warning("not sent: the other side takes SOP class %s neither in %s nor rewritten", *kind)
 
     async def _store(self, instance: Instance, ready: _Ready) -> Outcome:
         """One C-STORE request and its response."""
@@ -126,35 +152,10 @@ class Sender:
         return outcome
 
 
-def _read(context: ServiceContext, contexts: Iterable[PresentationContext], instance: Instance) -> _Ready | None:
-    """In a worker thread: choose the context and read the instance; None if it can't be sent.
-
-    A large one is read through once, so that damage shows before its first byte is sent, and then again to send it.
-    """
-    presentation = choose_context(contexts, instance)
-    if presentation is None:
-        _log.warning(
-            "not sent: the destination takes %s neither in %s nor in what that can be rewritten to",
-            instance.sop_class,
-            instance.transfer_syntax,
-        )
-        return None
-    try:
-        chunks = _open(context.archive, instance, presentation.transfer_syntax)
-        if instance.length <= context.limits.read_ahead:
-            whole = list(chunks)
-            return _Ready(presentation, whole, sum(map(len, whole)))
-        size = sum(map(len, chunks))
-        return _Ready(presentation, None, size)
-    except Exception as error:  # this instance fails, the others are sent
-        _note(context, instance, error)
-        return None
-
-
-def _open(archive: Archive, instance: Instance, transfer_syntax: str) -> Iterator[bytes]:
+def _open(archive: Archive, instance: Instance, transfer_syntax: str) -> Iterator[Buffer]:
     chunks = archive.blobs.open(instance.location).chunks()
     if transfer_syntax == instance.transfer_syntax:
-        return iter(chunks)
+        return chunks
     return convert(chunks, instance.transfer_syntax, transfer_syntax)
 
 
@@ -178,20 +179,20 @@ class _Pieces:
         self._archive = context.archive
         self._instance = instance
         self._transfer_syntax = transfer_syntax
-        self._chunks: Iterator[bytes] | None = None
+        self._chunks: Iterator[Buffer] | None = None
 
-    async def read(self) -> AsyncIterator[bytes]:
+    async def read(self) -> AsyncIterator[bytes | memoryview]:
         """The bytes of the data set, one batch of chunks being read while the one before is sent."""
         coming = self._threads.start(self._batch)
         try:
             while batch := await coming:
                 coming = self._threads.start(self._batch)
                 for chunk in batch:
-                    yield chunk
+                    yield chunk if isinstance(chunk, bytes | memoryview) else memoryview(chunk)
         finally:
             coming.cancel()
 
-    def _batch(self) -> list[bytes]:
+    def _batch(self) -> list[Buffer]:
         if self._chunks is None:
             self._chunks = _open(self._archive, self._instance, self._transfer_syntax)
         return list(islice(self._chunks, _PIECES_AT_A_TIME))

@@ -1,0 +1,156 @@
+"""C-STORE: the status for everything that can happen to a data set."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import anyio
+import pytest
+
+from fastarchive.archive import Outcome
+from fastarchive.metrics import Metrics, exposition
+from fastarchive.services import storage
+from fastarchive.services.context import open_context
+from fastarchive.store.intake import SPILL, IntakeError
+from fastarchive.store.log import LogBroken, NoSpace
+from fastarchive.upperlayer import AssociationAborted
+from tests.services.fakes import FakeArchive, FakeAssociation, FakeMessage, store_request
+
+
+def store(archive: FakeArchive, message: FakeMessage, metrics: Metrics | None = None) -> FakeAssociation:
+    association: Any = FakeAssociation()
+    opened: Any = archive
+    request: Any = message
+
+    async def main() -> None:
+        with open_context(opened, metrics=metrics or Metrics(("CT1",))) as context:
+            await storage.handle(association, request, context)
+
+    anyio.run(main)
+    fake: FakeAssociation = association
+    assert all(intake.closed for intake in archive.intakes)
+    assert not message.left
+    return fake
+
+
+def test_S1_success_is_answered_when_the_archive_says_it_is_durable() -> None:
+    archive, metrics = FakeArchive(), Metrics(("CT1",))
+    association = store(archive, store_request(), metrics)
+    ((context_id, response, data_set),) = association.sent
+    assert (context_id, data_set) == (1, None)
+    assert (response.status, response.responding_to, response.affected_sop_instance) == (0x0000, 5, "1.2.3")
+    assert archive.intakes[0].data == b"dataset"
+    assert archive.intakes[0].identity == {
+        "transfer_syntax": "1.2.840.10008.1.2.1",
+        "sop_class": "1.2.840.10008.5.1.4.1.1.2",
+        "sop_instance": "1.2.3",
+        "calling_ae": "CT1",
+        "called_ae": "FASTARCHIVE",
+    }
+    text = exposition(metrics).decode()
+    assert 'fastarchive_store_instances_total{calling_ae="CT1",outcome="stored"} 1.0' in text
+    assert "fastarchive_store_received_bytes_total 7.0" in text
+    for stage in ("receive", "digest", "compress", "sync", "acknowledge"):
+        assert f'fastarchive_store_stage_seconds_count{{stage="{stage}"}} 1.0' in text
+
+
+def test_S3_an_identical_instance_sent_again_is_a_success() -> None:
+    assert store(FakeArchive(Outcome.ALREADY_PRESENT), store_request()).statuses == [0x0000]
+
+
+def test_S3_other_content_under_a_known_uid_is_refused_and_says_so() -> None:
+    association = store(FakeArchive(Outcome.CONFLICT_KEPT_FIRST), store_request())
+    (_, response, _) = association.sent[0]
+    assert response.status == 0xA900
+    assert "kept" in response.error_comment
+    assert len(response.error_comment) <= 64
+
+
+@pytest.mark.parametrize("kind", ["missing-uid", "bad-uid", "mismatch"])
+def test_S2_a_data_set_that_is_not_what_the_request_says_gets_A900(kind: str) -> None:
+    error = IntakeError(kind, "SOPInstanceUID differs from the request's", 0x00080018)
+    (_, response, _) = store(FakeArchive(error=error), store_request()).sent[0]
+    assert response.status == 0xA900
+    assert response.error_comment == "SOPInstanceUID differs from the request's"
+    assert response.offending_elements == (0x00080018,)
+
+
+def test_S2_a_data_set_nobody_can_read_gets_C000() -> None:
+    error = IntakeError("malformed", "the data set ends inside its header")
+    assert store(FakeArchive(error=error), store_request()).statuses == [0xC000]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [NoSpace("full"), OSError(errno.ENOSPC, "full"), OSError(errno.EDQUOT, "quota"), OSError(errno.ENOMEM, "memory")],
+)
+def test_S2_no_space_gets_A700(error: Exception) -> None:
+    assert store(FakeArchive(error=error), store_request()).statuses == [0xA700]
+    assert store(FakeArchive(late_error=error), store_request()).statuses == [0xA700]
+
+
+@pytest.mark.parametrize("error", [LogBroken("EIO"), OSError(errno.EIO, "broken"), ValueError("SMITH^JOHN")])
+def test_S3_everything_else_that_goes_wrong_gets_0110(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    association = store(FakeArchive(late_error=error), store_request())
+    assert association.statuses == [0x0110]
+    assert "SMITH" not in caplog.text
+    assert "SMITH" not in association.sent[0][1].error_comment
+
+
+def test_S2_a_full_spool_in_the_middle_is_answered_after_the_whole_data_set() -> None:
+    archive = FakeArchive(drain_error=OSError(errno.ENOSPC, "full"))
+    message = store_request([b"x" * SPILL, b"y" * SPILL, b"z" * SPILL])
+    assert store(archive, message).statuses == [0xA700]
+
+
+def test_a_large_data_set_is_never_held_whole() -> None:
+    archive = FakeArchive()
+    store(archive, store_request([b"x" * 2**20] * 40))
+    assert archive.intakes[0].most_pending <= SPILL + 2**20
+
+
+def test_S3_another_sop_class_than_the_contexts_gets_0122() -> None:
+    association = store(FakeArchive(), store_request(affected_sop_class="1.2.840.10008.5.1.4.1.1.4"))
+    assert association.statuses == [0x0122]
+    assert association.sent[0][1].offending_elements == (0x00000002,)
+
+
+def test_S3_a_request_without_instance_uid_gets_0117() -> None:
+    assert store(FakeArchive(), store_request(affected_sop_instance="")).statuses == [0x0117]
+
+
+def test_S2_a_request_without_data_set_gets_C000() -> None:
+    assert store(FakeArchive(), store_request([], has_data_set=False)).statuses == [0xC000]
+
+
+def test_S8_move_originator_is_accepted() -> None:
+    message = store_request(move_originator="WORKSTATION", move_originator_message_id=9)
+    assert store(FakeArchive(), message).statuses == [0x0000]
+
+
+def test_a_uid_that_is_no_text_of_the_default_repertoire_is_answered_all_the_same() -> None:
+    message = store_request(affected_sop_instance="1.2.\xe9")
+    error = IntakeError("bad-uid", "SOPInstanceUID is not a UID", 0x00080018)
+    assert store(FakeArchive(error=error), message).statuses == [0xA900]
+
+
+def test_an_association_that_ends_in_the_middle_acknowledges_nothing_and_leaves_nothing_open() -> None:
+    class Broken(FakeMessage):
+        async def chunks(self) -> Any:
+            yield b"first half"
+            raise AssociationAborted("lost")
+
+    archive = FakeArchive()
+    whole = store_request()
+    message: Any = Broken(whole.context, whole.command)
+    association: Any = FakeAssociation()
+    opened: Any = archive
+
+    async def main() -> None:
+        with open_context(opened) as context, pytest.raises(AssociationAborted):
+            await storage.handle(association, message, context)
+
+    anyio.run(main)
+    assert association.sent == []
+    assert archive.intakes[0].closed == 1
