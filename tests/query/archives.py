@@ -37,7 +37,9 @@ class Instance:
             "SOPClassUID": self.sop_class,
             **self.attributes,
         }
-        encoded = {tag_of(keyword): value.encode() if isinstance(value, str) else value for keyword, value in given.items()}
+        encoded = {
+            tag_of(keyword): value.encode() if isinstance(value, str) else value for keyword, value in given.items()
+        }
         return {tag: value for tag, value in encoded.items() if value}
 
     def contribution(self, number: int) -> Contribution:

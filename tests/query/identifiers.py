@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from fastarchive.dicom.attributes import InformationModel
 from fastarchive.dicom.dictionary import tag_of, vr_of
@@ -11,17 +13,24 @@ from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE, Encoding
 from fastarchive.query.identifier import FindQuery, parse_find
 from fastarchive.query.options import FindOptions
 
+Keys = Mapping[str, str | bytes | int]
+
 
 def identifier(
-    level: str | None, encoding: Encoding = EXPLICIT_LITTLE, character_set: str = "", **keys: str | bytes | int
+    level: str | None,
+    given: Keys = MappingProxyType({}),
+    *,
+    encoding: Encoding = EXPLICIT_LITTLE,
+    character_set: str = "",
+    **keys: str | bytes | int,
 ) -> bytes:
-    """An encoded identifier; text as UTF-8 unless given as bytes."""
+    """An encoded identifier of keys by keyword; text as UTF-8 unless given as bytes."""
     elements = []
     if level is not None:
         elements.append(Element(tag_of("QueryRetrieveLevel"), "CS", level.encode()))
     if character_set:
         elements.append(Element(tag_of("SpecificCharacterSet"), "CS", character_set.encode()))
-    for keyword, value in keys.items():
+    for keyword, value in {**given, **keys}.items():
         tag = tag_of(keyword)
         if isinstance(value, int):
             value = struct.pack("<H", value)  # noqa: PLW2901
@@ -31,10 +40,13 @@ def identifier(
 
 def query(
     level: str,
+    given: Keys = MappingProxyType({}),
+    *,
     model: InformationModel = InformationModel.STUDY_ROOT,
     options: FindOptions | None = None,
     character_set: str = "ISO_IR 192",
     **keys: str | bytes | int,
 ) -> FindQuery:
     """A parsed query."""
-    return parse_find(identifier(level, character_set=character_set, **keys), EXPLICIT_LITTLE, model, options)
+    data = identifier(level, {**given, **keys}, character_set=character_set)
+    return parse_find(data, EXPLICIT_LITTLE, model, options)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
-
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 
@@ -168,10 +166,10 @@ def test_long_and_odd_values(encoding: Encoding) -> None:
 def test_M18_times_are_answered_in_the_zone_of_the_query() -> None:
     view = an_archive(StudyDate="20240131", StudyTime="2330", TimezoneOffsetFromUTC="+0000")
     keys = {"StudyDate": "", "StudyTime": "", "TimezoneOffsetFromUTC": "+0100"}
-    (moved,) = answers(query("STUDY", options=FindOptions(timezone=True), **keys), view)
+    (moved,) = answers(query("STUDY", keys, options=FindOptions(timezone=True)), view)
     assert (decoded(moved).StudyDate, decoded(moved).StudyTime) == ("20240201", "0030")
     assert decoded(moved).TimezoneOffsetFromUTC == "+0100"
-    (plain,) = answers(query("STUDY", **keys), view)
+    (plain,) = answers(query("STUDY", keys), view)
     assert (decoded(plain).StudyDate, decoded(plain).StudyTime) == ("20240131", "2330")
     assert decoded(plain).TimezoneOffsetFromUTC == "+0000"
 

@@ -23,6 +23,9 @@ AGGREGATES: Final[dict[int, Callable[[Document], list[str]]]] = {
     attributes.SOP_CLASSES_IN_STUDY: lambda study: list(study.sop_classes),
 }
 
+COUNTS: Final = AGGREGATES.keys() - {attributes.MODALITIES_IN_STUDY, attributes.SOP_CLASSES_IN_STUDY}
+"""Those that are numbers, which the index has no terms of."""
+
 
 def values_of(document: Document, tag: int) -> list[str]:
     """The values of an attribute of one document, computed or stored; ``[]`` when it has none."""

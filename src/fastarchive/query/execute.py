@@ -9,7 +9,7 @@ leave it out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from fastarchive.dicom.attributes import UNIQUE_KEYS, Level
@@ -36,12 +36,12 @@ class Match(NamedTuple):
 _Item = TypeVar("_Item")
 
 
-def matches(plan: Plan, view: View) -> Iterator[list[Match]]:
+def matches(plan: Plan, view: View) -> Generator[list[Match], None, None]:
     """The matches of a plan, each once, page by page; pages may be empty."""
     return _select(plan.root, view)
 
 
-def _select(step: Select, view: View) -> Iterator[list[Match]]:
+def _select(step: Select, view: View) -> Generator[list[Match], None, None]:
     joiner = Joiner(view, step.level, step.joins)
     criteria = [(criterion.level.depth, criterion.accepts) for criterion in step.criteria]
     for page in _documents(step.source, view):

@@ -28,8 +28,8 @@ from fastarchive.dicom.dictionary import keyword_of, vr_of
 from fastarchive.dicom.elements import Element, ElementError, parse_sequence, walk
 from fastarchive.dicom.matching import Matcher, Matching, MatchingError, compile_matcher
 from fastarchive.dicom.transfer_syntaxes import Encoding
+from fastarchive.dicom.values import parse_offset
 from fastarchive.query.options import FindOptions
-from fastarchive.query.zones import parse_offset
 
 IDENTIFIER_DOES_NOT_MATCH: Final = 0xA900
 # Numbers that are binary in the data set and text for the matching rules.
@@ -118,7 +118,9 @@ def parse_find(
         for tag, element in sorted(elements.items())
         if tag not in (QUERY_RETRIEVE_LEVEL, SPECIFIC_CHARACTER_SET)
     ]
-    return FindQuery(model, level, tuple(keys), character_set, options, read_zone(elements) if options.timezone else None)
+    return FindQuery(
+        model, level, tuple(keys), character_set, options, read_zone(elements) if options.timezone else None
+    )
 
 
 def read_elements(identifier: bytes, encoding: Encoding) -> dict[int, Element]:

@@ -106,7 +106,7 @@ def _tag(keyword: str, level: Level, model: InformationModel) -> int:
     tag = _BY_FOLDED_KEYWORD.get(keyword.casefold())
     if tag is None:
         try:
-            tag = tag_of(keyword)
+            tag = tag_of(keyword or " ")
         except KeyError:
             close = difflib.get_close_matches(keyword.casefold(), _BY_FOLDED_KEYWORD, n=3)
             meant = ", ".join(keyword_of(_BY_FOLDED_KEYWORD[one]) for one in close)

@@ -9,48 +9,48 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date, timedelta
 
-from fastarchive.dicom.attributes import UNIQUE_KEYS
 from fastarchive.dicom.dictionary import keyword_of
-from fastarchive.dicom.matching import Matcher, Matching
+from fastarchive.dicom.matching import Matcher
 from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, Range, Term
+from fastarchive.query.computed import COUNTS
 from fastarchive.query.criteria import AttributeCriterion, Criterion, MomentCriterion
-from fastarchive.query.options import FindOptions
 
 EVERYTHING = Everything()
 DAY = timedelta(days=1)
 
 
-def narrow(criterion: Criterion, options: FindOptions) -> Condition:
+def narrow(criterion: Criterion) -> Condition:
     """A condition every entity that meets the criterion meets."""
     match criterion:
         case MomentCriterion(_, day, _, zone):
             return _dates(day, zone)
-        case AttributeCriterion(_, matcher, zone):
-            if options.match_unknown and matcher.tag not in UNIQUE_KEYS.values():
-                return EVERYTHING
-            if zone is not None:
-                return _dates(matcher, zone) if matcher.vr == "DA" else EVERYTHING
+        case AttributeCriterion(_, matcher, None):
             return _attribute(matcher)
+        case AttributeCriterion(_, matcher, zone) if matcher.vr == "DA":
+            return _dates(matcher, zone)
+        case _:
+            return EVERYTHING
 
 
 def _attribute(matcher: Matcher) -> Condition:
-    match matcher.matching:
-        case Matching.RANGE:
-            return _dates(matcher, None)
-        case Matching.WILDCARD:
-            return Grams(matcher.tag, matcher.pieces, matcher.anchored_start, matcher.anchored_end)
-        case Matching.SINGLE | Matching.UID_LIST | Matching.MULTIPLE if matcher.vr in ("DA", "TM", "DT"):
-            return _dates(matcher, None)
-        case Matching.SINGLE | Matching.UID_LIST | Matching.MULTIPLE if matcher.alternatives:
-            return Term(matcher.tag, matcher.alternatives)
-        case _:
-            return EVERYTHING
+    if matcher.match_unknown or matcher.tag in COUNTS:
+        return EVERYTHING
+    if matcher.alternatives:
+        return Term(matcher.tag, matcher.alternatives)
+    if matcher.pattern:
+        return Grams(matcher.tag, matcher.pattern, matcher.anchored_start, matcher.anchored_end)
+    if matcher.parts:
+        parts = tuple(map(_attribute, matcher.parts))
+        if matcher.every_part:
+            return both(*parts)
+        return EVERYTHING if EVERYTHING in parts else Or(parts)
+    return _dates(matcher, None) if matcher.vr in ("DA", "TM") else EVERYTHING
 
 
 def _dates(matcher: Matcher, zone: int | None) -> Condition:
     """The span of a date or time; in another zone a stored date may be a day off."""
     low, high = matcher.low, matcher.high
-    if low is None and high is None:
+    if matcher.match_unknown or (low is None and high is None):
         return EVERYTHING
     if zone is not None:
         low, high = _shifted(low, -DAY), _shifted(high, DAY)
@@ -75,9 +75,9 @@ def both(*conditions: Condition) -> Condition:
     return And(parts) if parts else EVERYTHING
 
 
-def narrow_all(criteria: Iterable[Criterion], options: FindOptions) -> Condition:
+def narrow_all(criteria: Iterable[Criterion]) -> Condition:
     """A condition every entity that meets all the criteria meets."""
-    return both(*(narrow(criterion, options) for criterion in criteria))
+    return both(*map(narrow, criteria))
 
 
 def describe(condition: Condition) -> str:
@@ -86,7 +86,11 @@ def describe(condition: Condition) -> str:
         case Everything():
             return "everything"
         case Term(tag, values):
-            return f"{keyword_of(tag)} is {values[0]}" if len(values) == 1 else f"{keyword_of(tag)} is one of {len(values)}"
+            return (
+                f"{keyword_of(tag)} is {values[0]}"
+                if len(values) == 1
+                else f"{keyword_of(tag)} is one of {len(values)}"
+            )
         case Range(tag, low, high):
             return f"{keyword_of(tag)} from {'…' if low is None else low} to {'…' if high is None else high}"
         case Grams(tag, pieces, start, end):

@@ -73,6 +73,4 @@ def answer_negotiation(offered: bytes) -> bytes:
 
     Never longer than the offer; a byte is 1 only where 1 was offered and the archive does it.
     """
-    return bytes(
-        1 if byte == 1 and supported else 0 for byte, (_, supported) in zip(offered, NEGOTIABLE, strict=False)
-    )
+    return bytes(1 if byte == 1 and supported else 0 for byte, (_, supported) in zip(offered, NEGOTIABLE, strict=False))

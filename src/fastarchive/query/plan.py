@@ -17,7 +17,6 @@ from fastarchive.index.view import View
 from fastarchive.query.criteria import AttributeCriterion, Criterion, criteria_of
 from fastarchive.query.identifier import FindQuery, Use
 from fastarchive.query.narrow import EVERYTHING, both, describe, narrow, narrow_all
-from fastarchive.query.options import FindOptions
 
 WALK_ADVANTAGE: Final = 4
 """Walking down pays when the entities above are this many times fewer than those a scan would look at."""
@@ -80,30 +79,29 @@ class Plan:
         narrowing = {
             matcher.tag: describe(condition)
             for criterion in criteria_of(query)
-            if (condition := narrow(criterion, query.options)) != EVERYTHING
+            if (condition := narrow(criterion)) != EVERYTHING
             for matcher in criterion.matchers
         }
         for key in query.keys:
             kind = key.kind.value if key.use is not Use.UNSUPPORTED else "unknown"
             line = f"  {key.name} ({kind}): {key.use}"
             if key.matcher is not None:
-                line += f"; {_name(key.matcher.matching)} matching, index: {narrowing.get(key.tag, 'no help')}"
+                line += f"; {key.matcher.matching.value} matching, index: {narrowing.get(key.tag, 'no help')}"
             lines.append(line)
         return [*lines, *_explain(self.root, 1)]
 
 
 def plan(query: FindQuery, view: View) -> Plan:
-    """The plan for a query on one moment of the archive; the index is asked for estimates only where there is a choice."""
-    planner = _Planner(view, query.options)
+    """The plan for a query on a moment of the archive; asks the index for estimates only where there is a choice."""
+    planner = _Planner(view)
     return Plan(query, planner.select(query.level, criteria_of(query), {key.holder for key in query.returns}))
 
 
 class _Planner:
-    def __init__(self, view: View, options: FindOptions) -> None:
+    def __init__(self, view: View) -> None:
         self._view = view
-        self._options = options
 
-    def select(self, level: Level, criteria: Iterable[Criterion], returned: Iterable[Level] = ()) -> Select:
+    def select(self, level: Level, criteria: Sequence[Criterion], returned: Iterable[Level] = ()) -> Select:
         """The step that finds the entities of a level that meet criteria on it and on the levels above."""
         own = tuple(criterion for criterion in criteria if criterion.level is level)
         above = tuple(criterion for criterion in criteria if criterion.level.depth < level.depth)
@@ -112,13 +110,11 @@ class _Planner:
             joins.add(Level.STUDY)  # only a study says whose it is
         return Select(self._source(level, own, above), own + above, tuple(sorted(joins, key=lambda one: one.depth)))
 
-    def _source(
-        self, level: Level, own: Sequence[Criterion], above: Sequence[Criterion]
-    ) -> Lookup | Scan | Walk:
+    def _source(self, level: Level, own: Sequence[Criterion], above: Sequence[Criterion]) -> Lookup | Scan | Walk:
         uids = None if level is Level.PATIENT else _named(level, own)
         if uids is not None:
             return Lookup(level, uids)
-        condition = narrow_all(own, self._options)
+        condition = narrow_all(own)
         # Entities above that are named bound the search by themselves; the nearest are the smallest scope.
         for upper in reversed(level.above):
             named = _named(upper, above)
@@ -156,7 +152,7 @@ def _named(level: Level, criteria: Iterable[Criterion]) -> tuple[str, ...] | Non
     for criterion in criteria:
         if isinstance(criterion, AttributeCriterion) and criterion.matcher.tag == UNIQUE_KEYS[level]:
             matcher = criterion.matcher
-            if matcher.matching in (Matching.SINGLE, Matching.UID_LIST) and matcher.alternatives:
+            if matcher.matching in (Matching.SINGLE, Matching.UID_LIST) and not matcher.match_unknown:
                 return tuple(dict.fromkeys(matcher.alternatives))
     return None
 
@@ -188,7 +184,3 @@ def _explain(step: Select, depth: int) -> list[str]:
             lines.append(f"{indent}walk down to {level}: {describe(condition)}, from")
             lines += _explain(parents, depth + 1)
     return lines
-
-
-def _name(matching: Matching) -> str:
-    return matching.name.lower().replace("_", " ")

@@ -19,7 +19,8 @@ from fastarchive.dicom.attributes import (
     TIMEZONE_OFFSET_FROM_UTC,
 )
 from fastarchive.dicom.charsets import UTF8, CharacterSet
-from fastarchive.dicom.elements import LONG_VRS, WORD_SIZE, Element, encode, encode_element
+from fastarchive.dicom.elements import Element, encode, encode_element
+from fastarchive.dicom.layout import LONG_VRS, WORD_SIZE
 from fastarchive.dicom.transfer_syntaxes import Encoding
 from fastarchive.index.documents import Document
 from fastarchive.query.computed import AGGREGATES, values_of
@@ -117,7 +118,9 @@ class Responder:
         if self._converts and (converted := self._convert(values)) is not None:
             return self._join(converted, self._asked_bytes, self._asked)
         # UTF-8 text is often of odd length: padded here, the answer can still be joined.
-        texts = [value + padding if len(value) % 2 else value for value, padding in zip(values, self._paddings, strict=True)]
+        texts = [
+            value + padding if len(value) % 2 else value for value, padding in zip(values, self._paddings, strict=True)
+        ]
         return self._join(texts, self._utf8_bytes, self._utf8)
 
     def _join(self, values: list[bytes], prefix: bytes, character_set: Element | None) -> bytes:
@@ -166,7 +169,7 @@ def _constants(query: FindQuery, retrieve_ae: str, availability: str) -> dict[in
 
 
 def _character_set_element(character_set: CharacterSet) -> Element:
-    return Element(SPECIFIC_CHARACTER_SET, "CS", "\\".join(character_set.terms).encode())
+    return Element(SPECIFIC_CHARACTER_SET, "CS", character_set.value)
 
 
 def _work_out(key: Key, zone: int | None) -> Callable[[Document], bytes] | None:

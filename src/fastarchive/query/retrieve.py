@@ -61,7 +61,7 @@ def parse_retrieve(identifier: bytes, encoding: Encoding, model: InformationMode
 
 
 def instances(request: RetrieveRequest, view: View) -> Iterator[list[Document]]:
-    """The instances meant, each once, in pages: study by study, sorted by series and instance number when few enough."""
+    """The instances meant, each once, in pages: study by study, by series and instance number when few enough."""
     keys = request.keys[request.level]
     for start in range(0, len(keys), PAGE):
         found = view.get_many(request.level, keys[start : start + PAGE])
@@ -81,8 +81,7 @@ def _within(page: Sequence[Document], request: RetrieveRequest, view: View) -> l
     found = [
         document
         for document in page
-        if (studies is None or document.study in studies)
-        and (series is None or document.series in series)
+        if (studies is None or document.study in studies) and (series is None or document.series in series)
     ]
     patients = request.keys.get(Level.PATIENT)
     if patients is None or not found:

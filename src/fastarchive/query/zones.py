@@ -7,11 +7,11 @@ time: what is not known is not guessed.
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
 from typing import Final
 
 from fastarchive.dicom.attributes import TIMEZONE_OFFSET_FROM_UTC
 from fastarchive.dicom.dictionary import vr_of
+from fastarchive.dicom.values import parse_offset, shift_datetime
 from fastarchive.index.documents import Document
 
 TIME_OF_DATE: Final = {
@@ -25,20 +25,7 @@ TIME_OF_DATE: Final = {
 """Date → its time, where the two describe one moment (PS3.4 C.2.2.2.5)."""
 DATE_OF_TIME: Final = {time: date for date, time in TIME_OF_DATE.items()}
 
-_OFFSET = re.compile(r"([+-])(\d\d)(\d\d)\Z", re.ASCII)
-_DATE = re.compile(r"(\d{4})\.?(\d\d)\.?(\d\d)\Z", re.ASCII)
-_TIME = re.compile(r"(\d\d):?(\d\d)(?::?(\d\d)(\.\d{1,6})?)?\Z", re.ASCII)
-_DATE_TIME = re.compile(r"(\d{8})(\d{4}(?:\d\d(?:\.\d{1,6})?)?)([+-]\d{4})?\Z", re.ASCII)
-
-
-def parse_offset(text: str) -> int | None:
-    """Minutes east of UTC of ``+0100`` or ``-0530``; None for anything else (-1200 to +1400 are allowed)."""
-    match = _OFFSET.match(text.strip(" \0"))
-    if match is None:
-        return None
-    minutes = int(match[2]) * 60 + int(match[3])
-    minutes = -minutes if match[1] == "-" else minutes
-    return minutes if -720 <= minutes <= 840 else None
+_DATE_TIME: Final = re.compile(r"(\d{8})(\d{2,6}(?:\.\d{1,6})?)([+-]\d{4})?\Z", re.ASCII)
 
 
 def format_offset(minutes: int) -> str:
@@ -56,10 +43,10 @@ def values_in_zone(document: Document, tag: int, zone: int) -> list[str]:
         return values
     if tag in TIME_OF_DATE:
         times = document.values(TIME_OF_DATE[tag])
-        return [_move(date, time, zone - offset)[0] for date, time in _pair(values, times)]
+        return [shift_datetime(date, time, zone - offset)[0] for date, time in _pair(values, times)]
     if tag in DATE_OF_TIME:
         dates = document.values(DATE_OF_TIME[tag])
-        return [_move(date, time, zone - offset)[1] for time, date in _pair(values, dates)]
+        return [shift_datetime(date, time, zone - offset)[1] for time, date in _pair(values, dates)]
     return values
 
 
@@ -73,26 +60,10 @@ def _pair(values: list[str], partners: list[str]) -> list[tuple[str, str]]:
     return [(value, partners[place] if place < len(partners) else "") for place, value in enumerate(values)]
 
 
-def _move(date: str, time: str, minutes: int) -> tuple[str, str]:
-    """A date and a time some minutes later, in the precision they had; unchanged where they are not one moment."""
-    day, clock = _DATE.match(date.strip()), _TIME.match(time.strip())
-    if day is None or clock is None:
-        return date, time
-    try:
-        moment = datetime(int(day[1]), int(day[2]), int(day[3]), int(clock[1]), int(clock[2]))  # noqa: DTZ001
-        moment += timedelta(minutes=minutes)
-    except (ValueError, OverflowError):
-        return date, time
-    return moment.strftime("%Y%m%d").zfill(8), moment.strftime("%H%M") + (clock[3] or "") + (clock[4] or "")
-
-
 def _move_date_time(value: str, offset: int | None, zone: int) -> str:
     """A DT value in another zone, with its suffix; its own suffix goes before the offset of the document."""
-    match = _DATE_TIME.match(value.strip())
-    if match is None:
+    match = _DATE_TIME.match(value)
+    own = parse_offset(match[3]) if match is not None and match[3] else offset
+    if match is None or own is None:
         return value
-    own = parse_offset(match[3]) if match[3] else offset
-    if own is None:
-        return value
-    date, time = _move(match[1], match[2], zone - own)
-    return f"{date}{time}{format_offset(zone)}"
+    return f"{''.join(shift_datetime(match[1], match[2], zone - own))}{format_offset(zone)}"

@@ -1,0 +1,94 @@
+"""Which plan a query gets, and how it is explained."""
+
+from __future__ import annotations
+
+from fastarchive.dicom.attributes import InformationModel, Level
+from fastarchive.dicom.dictionary import tag_of
+from fastarchive.index.conditions import Term
+from fastarchive.query.options import FindOptions
+from fastarchive.query.plan import Lookup, Scan, Walk, plan
+from tests.query.archives import Instance, MemoryView, documents_of
+from tests.query.identifiers import query
+
+RELATIONAL = FindOptions(relational=True)
+VIEW = MemoryView(
+    documents_of(
+        Instance(f"P{n}", f"1.{n}", f"1.{n}.1", f"9.{n}", {"PatientName": f"NAME^{n}", "Modality": "CT"})
+        for n in range(20)
+    )
+)
+
+
+def test_unique_keys_are_looked_up() -> None:
+    found = plan(query("STUDY", StudyInstanceUID="1.2\\1.3\\1.2"), VIEW).root
+    assert found.source == Lookup(Level.STUDY, ("1.2", "1.3"))
+    assert found.joins == ()
+
+
+def test_children_of_a_named_parent_are_scanned() -> None:
+    found = plan(query("SERIES", StudyInstanceUID="1.2", Modality="CT"), VIEW).root
+    assert isinstance(found.source, Scan)
+    assert Term(tag_of("StudyInstanceUID"), ("1.2",)) in found.source.condition.parts  # type: ignore[union-attr]
+    assert found.joins == (Level.STUDY,)
+
+
+def test_patient_attributes_are_joined_through_the_study() -> None:
+    asked = query("IMAGE", StudyInstanceUID="1.2", SeriesInstanceUID="1.2.1", PatientName="")
+    assert plan(asked, VIEW).root.joins == (Level.PATIENT, Level.STUDY, Level.SERIES)
+    assert plan(query("STUDY", PatientName=""), VIEW).root.joins == (Level.PATIENT,)
+    assert plan(query("STUDY", StudyDate=""), VIEW).root.joins == ()
+
+
+def test_a_condition_above_is_walked_down_from() -> None:
+    found = plan(query("IMAGE", options=RELATIONAL, PatientName="NAME^1", PatientID="P1"), VIEW).root
+    assert isinstance(found.source, Walk)
+    assert found.source.parents.level is Level.STUDY
+    assert isinstance(found.source.parents.source, Scan)
+
+
+def test_a_condition_the_index_cannot_use_is_not_walked_from() -> None:
+    found = plan(query("SERIES", options=RELATIONAL, NumberOfStudyRelatedSeries="1"), VIEW).root
+    assert isinstance(found.source, Scan)
+
+
+def test_the_more_selective_side_drives() -> None:
+    few_above = query("SERIES", options=RELATIONAL, AccessionNumber="X", Modality="CT")
+    view = MemoryView(
+        documents_of(
+            Instance("P", f"1.{n}", f"1.{n}.1", f"9.{n}", {"AccessionNumber": "X" if n == 3 else "Y", "Modality": "CT"})
+            for n in range(20)
+        )
+    )
+    assert isinstance(plan(few_above, view).root.source, Walk)
+    few_here = query("SERIES", options=RELATIONAL, AccessionNumber="Y", Modality="MR")
+    assert isinstance(plan(few_here, view).root.source, Scan)
+
+
+def test_explain_names_keys_and_steps() -> None:
+    asked = query(
+        "SERIES", model=InformationModel.STUDY_ROOT, StudyInstanceUID="1.2", Modality="C*", SeriesNumber="", KVP=""
+    )
+    assert plan(asked, VIEW).explain() == [
+        "SERIES query, Study Root, hierarchical",
+        "  Modality (required): matches and is returned; wild card matching, index: Modality holds c…",
+        "  KVP (unknown): ignored: not supported",
+        "  StudyInstanceUID (unique): matches and is returned; single value matching, index: StudyInstanceUID is 1.2",
+        "  SeriesNumber (required): is returned",
+        "  decide by Modality, StudyInstanceUID",
+        "  join STUDY",
+        "  scan SERIES: StudyInstanceUID is 1.2 and Modality holds c…",
+    ]
+
+
+def test_explain_shows_a_walk() -> None:
+    asked = query("IMAGE", options=RELATIONAL, PatientID="P1")
+    assert str(plan(asked, VIEW)).splitlines() == [
+        "IMAGE query, Study Root, relational",
+        "  PatientID (required): matches and is returned; single value matching, index: PatientID is P1",
+        "  decide by PatientID",
+        "  join PATIENT, STUDY",
+        "  walk down to IMAGE: everything, from",
+        "    decide by PatientID",
+        "    join PATIENT",
+        "    scan STUDY: PatientID is P1",
+    ]
