@@ -67,15 +67,17 @@ def encode_element(element: Element, encoding: Encoding) -> bytes:
     """The bytes of one element: value padded to even length, brought to the byte order, sequences to the encoding.
 
     In explicit VR a value too long for its VR's 16-bit length is written as UN (PS3.5 6.2.2). Raises ElementError if
-    a sequence value isn't one.
+    a sequence value isn't one, or nests deeper than MAXIMUM_NESTING.
     """
+    return _encode_element(element, encoding, MAXIMUM_NESTING)
+
+
+def _encode_element(element: Element, encoding: Encoding, nesting: int) -> bytes:
     tag, vr, value = element
     explicit, little = encoding
     if vr == "SQ":
         if encoding != EXPLICIT_LITTLE:
-            value = _translate_items(
-                value, 0, len(value), source=EXPLICIT_LITTLE, target=encoding, nesting=MAXIMUM_NESTING
-            )
+            value = _translate_items(value, 0, len(value), source=EXPLICIT_LITTLE, target=encoding, nesting=nesting)
     else:
         if len(value) & 1:
             value += b" " if vr in _PADDED_WITH_SPACE else b"\0"
@@ -201,7 +203,10 @@ def _translate_items(data: Buffer, start: int, stop: int, *, source: Encoding, t
     return b"".join(
         _item(
             b"".join(
-                [encode_element(element, target) for element in _walk(data, item, item_start, item_stop, nesting - 1)]
+                [
+                    _encode_element(element, target, nesting - 1)
+                    for element in _walk(data, item, item_start, item_stop, nesting - 1)
+                ]
             ),
             target,
         )

@@ -8,7 +8,7 @@ from typing import Final
 from fastarchive.dicom.attributes import SPECIFIC_CHARACTER_SET
 from fastarchive.dicom.charsets import CharacterSet
 from fastarchive.dicom.dictionary import vr_of
-from fastarchive.dicom.elements import Element, ElementError, parse_sequence
+from fastarchive.dicom.elements import MAXIMUM_NESTING, Element, ElementError, parse_sequence
 from fastarchive.dicom.matching import (
     DEFAULT_OPTIONS,
     Matcher,
@@ -75,6 +75,14 @@ def compile_sequence_matcher(
     Raises MatchingError for more than one item, for unreadable ones, and for keys in it that make no sense; it names
     the element at fault, which may be one in the item.
     """
+    return _compile(tag, value, character_set, options, MAXIMUM_NESTING)
+
+
+def _compile(
+    tag: int, value: bytes, character_set: CharacterSet, options: MatchingOptions, nesting: int
+) -> SequenceMatcher:
+    if nesting == 0:
+        raise MatchingError(tag, "sequences nested too deep")
     try:
         items = parse_sequence(value)
     except ElementError as error:
@@ -92,7 +100,7 @@ def compile_sequence_matcher(
             continue
         requested.append(element.tag)
         if _vr(element) == "SQ":
-            nested = compile_sequence_matcher(element.tag, element.value, inner, options)
+            nested = _compile(element.tag, element.value, inner, options, nesting - 1)
             if not nested.is_universal:
                 keys.append(nested)
             continue
