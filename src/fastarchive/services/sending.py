@@ -181,14 +181,14 @@ class _Pieces:
         self._transfer_syntax = transfer_syntax
         self._chunks: Iterator[Buffer] | None = None
 
-    async def read(self) -> AsyncIterator[bytes | memoryview]:
+    async def read(self) -> AsyncIterator[bytes]:
         """The bytes of the data set, one batch of chunks being read while the one before is sent."""
         coming = self._threads.start(self._batch)
         try:
             while batch := await coming:
                 coming = self._threads.start(self._batch)
                 for chunk in batch:
-                    yield chunk if isinstance(chunk, bytes | memoryview) else memoryview(chunk)
+                    yield bytes(chunk)
         finally:
             coming.cancel()
 
