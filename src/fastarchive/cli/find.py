@@ -60,12 +60,12 @@ def find(
     if server is not None and data is not None:
         fail("--data and --server exclude each other", 2)
     wanted = _parse_keys(keys or [])
+    rows: Iterator[Row]
     if server is not None:
         rows = _from_server(server, calling, level, wanted, returning or [], limit=limit)
     else:
-        rows = _from_folder(load_settings({"data": data}, config).data, level, wanted, returning or [])
-    if limit is not None:
-        rows = itertools.islice(rows, limit)
+        folder = load_settings({"data": data}, config).data
+        rows = itertools.islice(_from_folder(folder, level, wanted, returning or []), limit)
     if as_json:
         for row in rows:
             print_json(row)

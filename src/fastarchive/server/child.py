@@ -6,7 +6,8 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import anyio
 from anyio.abc import Process
@@ -28,8 +29,8 @@ class Child:
     """A process of one role that is kept running until :meth:`stop`.
 
     module: what ``python -m`` runs. orders: what it is told. environment: its environment.
-    changed: called when pid, state or restarts change. ended: awaited after each unwanted end, with the pid, before the
-    process is started again.
+    changed: called when pid, state or restarts change. ended: called after each unwanted end with role and pid. after:
+    the process is started at once but gets its orders only when this is set.
     """
 
     def __init__(
@@ -41,7 +42,8 @@ class Child:
         environment: Mapping[str, str],
         descriptors: Sequence[int] = (),
         changed: Callable[[], None],
-        ended: Callable[[str, int], Awaitable[None]],
+        ended: Callable[[str, int], None],
+        after: anyio.Event | None = None,
     ) -> None:
         self.role = role
         self.name = orders.name
@@ -54,6 +56,8 @@ class Child:
         self._descriptors = tuple(descriptors)
         self._changed = changed
         self._ended = ended
+        self._after = after
+        self._end: socket.socket | None = None
         self._process: Process | None = None
         self._state = "starting"
         self._stopping = anyio.Event()
@@ -82,7 +86,7 @@ class Child:
                         f"{self.name} ended {backoff.failures} times with code {code} before it was ready"
                     )
                 self._change("waiting")
-                await self._ended(self.role, pid)
+                self._ended(self.role, pid)
                 with anyio.move_on_after(backoff.delay):
                     await self._stopping.wait()
                 self.restarts += 1
@@ -110,14 +114,8 @@ class Child:
                 self._change("starting")
                 if self._stopping.is_set():
                     process.terminate()
-                # Not blocking for long: the orders fit the socket's buffer, and a child that ends breaks the pipe.
-                try:
-                    ours.sendall(self._orders.encode())
-                except OSError:
-                    logger.warning("process took no orders", extra={"child": self.name})
-                ours.setblocking(False)
                 async with anyio.create_task_group() as group:
-                    group.start_soon(self._wait_ready, ours)
+                    group.start_soon(self._lead, ours)
                     code = await process.wait()
                     group.cancel_scope.cancel()
                 return process.pid, code
@@ -127,8 +125,19 @@ class Child:
                     with anyio.CancelScope(shield=True):
                         await process.wait()
                 self._process = None
+                self._end = None
 
-    async def _wait_ready(self, end: socket.socket) -> None:
+    async def _lead(self, end: socket.socket) -> None:
+        """Give the process its orders and wait until it is ready."""
+        if self._after is not None:
+            await self._after.wait()
+        try:
+            # Does not block: the orders fit the socket's buffer, and a child that has ended breaks the pipe.
+            end.sendall(self._orders.encode())
+        except OSError:
+            return
+        end.setblocking(False)
+        self._end = end
         received = b""
         while not is_ready(received):
             await anyio.wait_readable(end)
@@ -146,6 +155,12 @@ class Child:
     def _change(self, state: str) -> None:
         self._state = state
         self._changed()
+
+    def ask(self, request: bytes) -> None:
+        """Send a request to the process if it runs; it is lost if it doesn't."""
+        if self._end is not None:
+            with suppress(OSError):
+                self._end.send(request)
 
     def stop(self) -> None:
         """Ask the process to finish what it does and to end; it is not started again."""

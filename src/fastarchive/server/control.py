@@ -1,6 +1,7 @@
 """The socket pair between the supervisor and a child: orders down, readiness up, and an end that can't be missed.
 
-Parent to child: one JSON line, the :class:`Orders`; afterwards nothing. Child to parent: the line ``ready``. When the
+Parent to child: one JSON line, the :class:`Orders`; afterwards a line for each request. Child to parent: the line
+``ready``. When the
 parent's end closes, for whatever reason, the child ends at once: what it acknowledged is on the disk, and what it did
 not acknowledge it must not go on with, because a new supervisor may already recover its pack.
 """
@@ -12,6 +13,8 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from fastarchive import logs, settings
@@ -19,6 +22,9 @@ from fastarchive.settings import Settings
 
 ORPHANED = 71
 """Exit code of a child whose supervisor went away."""
+
+RECOVER = b"recover\n"
+"""Asks the index writer's process to recover the packs nobody holds."""
 
 _CHUNK = 65_536
 _READY = b"ready\n"
@@ -52,6 +58,7 @@ class Control:
         self._end = end
         self._end.setblocking(True)
         self._said_ready = False
+        self._requests: Mapping[bytes, Callable[[], None]] = {}
 
     @classmethod
     def join(cls, role: str) -> tuple[Control, Orders]:
@@ -74,12 +81,19 @@ class Control:
         return Orders.decode(received)
 
     def _end_with_parent(self) -> None:
-        try:
-            while self._end.recv(_CHUNK):
-                pass
-        except OSError:
-            pass
+        pending = b""
+        with suppress(OSError):
+            while chunk := self._end.recv(_CHUNK):
+                *lines, pending = (pending + chunk).split(b"\n")
+                for line in lines:
+                    answer = self._requests.get(line + b"\n")
+                    if answer is not None:
+                        answer()
         os._exit(ORPHANED)
+
+    def on(self, request: bytes, answer: Callable[[], None]) -> None:
+        """Call ``answer`` for each such request, in the control thread: it must be quick."""
+        self._requests = {**self._requests, request: answer}
 
     def ready(self) -> None:
         """Tell the supervisor that this process does its work now; once is enough, more does no harm."""

@@ -1,4 +1,4 @@
-"""The index writer process: follows all packs and commits what they hold to the index, until told to end."""
+"""The index writer process: recovers packs, follows all of them and commits what they hold to the index."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import logging
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 from fastarchive.index.writer import IndexBusy, IndexWriter
-from fastarchive.server.control import Control
+from fastarchive.server.control import RECOVER, Control
+from fastarchive.server.recovery import recover_in_background, recover_packs
 
 logger = logging.getLogger("fastarchive.server.indexer")
 
@@ -48,7 +50,10 @@ def main() -> int:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     control, orders = Control.join("indexer")
-    writer = open_writer(orders.settings.data, stop, control)
+    data = orders.settings.data
+    recover_packs(data)
+    control.on(RECOVER, partial(recover_in_background, data))
+    writer = open_writer(data, stop, control)
     if writer is None:
         return 0
     gc.collect()

@@ -1,7 +1,8 @@
 """The supervisor: binds the ports, keeps the processes running, ends them in order.
 
-A start: lock the folder, bind the ports, recover the packs of an earlier life, start the index writer, then the
-workers; once all say they are ready, the ports are written to DATA/run and the ready line is printed.
+A start: lock the folder, bind the ports, start all processes. The index writer recovers the packs of an earlier life
+and opens the index; the workers load their code meanwhile and get their orders when that is done. Once all say they
+are ready, the ports are written to DATA/run and the ready line is printed.
 
 An end (SIGTERM or SIGINT): the workers accept no more and finish what runs, within ``drain_seconds``; then the index
 writer takes in what is left and ends; exit code 0. A second signal ends everything at once, exit code 1. That loses
@@ -15,16 +16,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 import anyio
-import anyio.to_thread
-from anyio.abc import TaskGroup
 
 from fastarchive import logs
 from fastarchive.server.child import Child, StartFailed
-from fastarchive.server.control import Orders
+from fastarchive.server.control import RECOVER, Orders
 from fastarchive.server.listeners import listen, port_of
 from fastarchive.server.notify import notify
 from fastarchive.server.run_directory import RunDirectory
@@ -83,11 +82,10 @@ class Supervisor:
         from fastarchive.metrics import Metrics
 
         self._metrics = Metrics()
-        self._recovering = anyio.Lock()
         self._serving = anyio.CancelScope()
         self._forced = False
-        self._started: list[Child] = []
         environment = dict(os.environ)
+        self._workers: list[Child] = []
         self._indexer = self._child("indexer", "indexer", environment)
         self._workers = [
             self._child("worker", f"worker-{number}", environment) for number in range(1, settings.workers + 1)
@@ -100,6 +98,7 @@ class Supervisor:
         return Child(
             role=role,
             module=f"fastarchive.server.{role}",
+            after=self._indexer.ready if role == "worker" else None,
             orders=Orders(name=name, settings=self._settings, dicom_descriptor=dicom, http_descriptor=http),
             environment=environment,
             descriptors=descriptors,
@@ -118,23 +117,15 @@ class Supervisor:
         async with anyio.create_task_group() as group:
             group.start_soon(self._listen_for_signals)
             with self._serving:
-                await self._recover()
-                # The index writer first: it makes the index a worker opens.
-                await self._start(group, [self._indexer])
-                await self._start(group, self._workers)
+                for child in self._children():
+                    group.start_soon(child.keep)
+                for child in self._children():
+                    await child.ready.wait()
                 self._announce()
                 await anyio.sleep_forever()
             await self._drain()
             group.cancel_scope.cancel()
         return FORCED if self._forced else DRAINED
-
-    async def _start(self, group: TaskGroup, children: Sequence[Child]) -> None:
-        """Start the processes and wait until all of them are ready."""
-        for child in children:
-            self._started.append(child)
-            group.start_soon(child.keep)
-        for child in children:
-            await child.ready.wait()
 
     async def _listen_for_signals(self) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -169,49 +160,23 @@ class Supervisor:
     async def _drain(self) -> None:
         """End the workers, then the index writer; whoever is late is killed."""
         for role, grace in (("worker", self._settings.drain_seconds + WORKER_GRACE), ("indexer", INDEXER_GRACE)):
-            started = [child for child in self._started if child.role == role]
-            for child in started:
+            children = [child for child in self._children() if child.role == role]
+            for child in children:
                 child.stop()
             with anyio.move_on_after(grace):
-                for child in started:
+                for child in children:
                     await child.gone.wait()
-            for child in started:
+            for child in children:
                 if not child.gone.is_set():
                     logger.error("process ended late", extra={"child": child.name, "seconds": grace})
                     self._forced = True
                     child.kill()
                     await child.gone.wait()
 
-    async def _child_ended(self, role: str, pid: int) -> None:
+    def _child_ended(self, role: str, pid: int) -> None:
         from fastarchive.metrics import forget_process
 
         forget_process(pid)
         self._metrics.process_restarts.labels(kind=role).inc()
         if role == "worker":
-            await self._recover()
-
-    async def _recover(self) -> None:
-        """Cut torn tails and seal the packs nobody holds. A failure is logged: the archive serves what it can."""
-        from fastarchive.store.recovery import recover
-
-        async with self._recovering:
-            try:
-                report = await anyio.to_thread.run_sync(recover, self._settings.data)
-            except OSError as error:
-                logger.error("recovery failed", extra={"error": error.strerror or "unknown"})
-                return
-        for damage in report.damaged:
-            place = {"pack": damage.pack, "start": damage.start, "end": damage.end}
-            logger.error("damaged bytes in a pack", extra=place)
-        for pack, reason in report.unreadable.items():
-            logger.error("a pack can't be read", extra={"pack": pack, "reason": reason})
-        if report.sealed or report.removed:
-            logger.info(
-                "recovered",
-                extra={
-                    "sealed": len(report.sealed),
-                    "removed": len(report.removed),
-                    "records": report.records,
-                    "cut_bytes": sum(report.cut.values()),
-                },
-            )
+            self._indexer.ask(RECOVER)

@@ -82,7 +82,7 @@ async def work(control: Control, orders: Orders) -> None:
         http,
         Archive.open(
             settings.data,
-            # The supervisor recovers packs, and the index has a process of its own.
+            # The index writer has a process of its own, which also recovers packs.
             recover_packs=False,
             write_index=False,
             seal_size=settings.seal,
