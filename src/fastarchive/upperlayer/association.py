@@ -14,6 +14,8 @@ from fastarchive.upperlayer.pdu import fragment_length, frame_command, frame_dat
 from fastarchive.upperlayer.states import State
 from fastarchive.upperlayer.user_information import UserIdentity
 
+__all__ = ["Association", "Message"]
+
 _BATCH = 1024 * 1024
 """Most bytes of a data set handed to the transport before waiting for room."""
 _LONGEST_FRAGMENT = 1024 * 1024
@@ -87,6 +89,7 @@ class Association:
             self._message.discard()
             self._message = None
         connection = self._connection
+        may_end = idle_limit is None and not self.is_requestor  # else the service is within an operation
         if idle_limit is None:
             idle_limit = connection.timeouts.response if self.is_requestor else connection.timeouts.idle
         while True:
@@ -97,7 +100,7 @@ class Association:
             if connection.inbox.release_requested and not connection.machine.within_message:
                 connection.answer_release()
                 return None
-            await connection.wait(idle_limit)
+            await connection.wait(idle_limit, between_operations=may_end)
 
     async def send(
         self,

@@ -51,6 +51,9 @@ Decide = Callable[[AssociateRequest], Agreement | AssociateReject]
 
 def read_buffer() -> memoryview:
     """A buffer for Connections of one event loop to share."""
+    # glibc hands freed memory back to the kernel above a threshold that follows the largest block freed so far. Until
+    # it is as large as what is in flight, each data set is paid for twice, once in page faults.
+    bytearray(8 * 1024 * 1024)
     return memoryview(bytearray(READ_BUFFER_SIZE))
 
 
@@ -98,6 +101,7 @@ class Connection(asyncio.BufferedProtocol):
         self._within_message = False
         self._idle_limit = inf
         self._quiet_limit = inf
+        self._between_operations = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_due = inf
 
@@ -272,30 +276,32 @@ class Connection(asyncio.BufferedProtocol):
         if self._reading_paused and self.inbox.unconsumed <= self._limit // 2:
             self._resume_reading()
 
-    async def wait(self, idle_limit: float) -> None:
-        """Until the inbox is worth looking at; silence of `idle_limit` seconds ends the association.
+    async def wait(self, idle_limit: float, *, between_operations: bool) -> None:
+        """Until the inbox is worth looking at; silence of `idle_limit` seconds ends the association, and that of
+        end_when_quiet() too if the wait is `between_operations`.
 
         Raises AssociationAborted, AssociationTimeout.
         """
-        self._idle_limit = idle_limit
+        self._idle_limit, self._between_operations = idle_limit, between_operations
         if not self.machine.within_message:
-            self._set_read_deadline("idle", min(idle_limit, self._quiet_limit))
+            self._set_idle_deadline()
         try:
             await self.inbox.wait()
         finally:
-            self._idle_limit = inf
+            self._idle_limit, self._between_operations = inf, False
             if self._read_timer == "idle":
                 self._set_read_deadline("", inf)
 
     def end_when_quiet(self, seconds: float) -> None:
-        """From now on silence between messages ends the association after `seconds`."""
+        """From now on silence between operations ends the association after `seconds`."""
         self._quiet_limit = seconds
         if self._read_timer == "idle":
             self._set_idle_deadline()
 
     def _set_idle_deadline(self) -> None:
-        limit = min(self._idle_limit, self._quiet_limit) if self._idle_limit < inf else inf
-        self._set_read_deadline("idle", limit)
+        """Idle time starts now, if the service waits for a message."""
+        quiet_limit = self._quiet_limit if self._between_operations else inf
+        self._set_read_deadline("idle", min(self._idle_limit, quiet_limit))
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -416,7 +422,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._end(AssociationTimeout("artim"), "timeout")
             if self._transport is not None:
                 self._transport.abort()
-        elif timer == "idle" and self._quiet_limit < self._idle_limit:
+        elif timer == "idle" and self._between_operations and self._quiet_limit < self._idle_limit:
             self.abort(PROVIDER, error=AssociationAborted("we are stopping", source=PROVIDER))
         else:
             self.abort(PROVIDER, error=AssociationTimeout(timer))
