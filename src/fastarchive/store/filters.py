@@ -148,23 +148,11 @@ def _merge(data: Bytes, width: int, out: Bytes) -> None:
 
 
 def _accumulate(words: Words, distance: int) -> None:
-    """Running sums down the rows, in place: each word plus the word `distance` before it.
-
-    A sum is serial by nature; done group by group it takes about 2·√rows calls on large arrays instead of one a row.
-    """
+    """Running sums down the rows, in place: each word plus the word `distance` before it."""
     rows = len(words) // distance
+    if not rows:
+        return
     table = words[: rows * distance].reshape(rows, distance)
-    group = max(int(rows**0.5), 1)
-    groups = rows // group
-    if groups:
-        main = table[: groups * group].reshape(groups, group, distance)
-        for row in range(1, group):
-            np.add(main[:, row], main[:, row - 1], out=main[:, row])
-        for number in range(1, groups):
-            np.add(main[number], main[number - 1, group - 1], out=main[number])
-    for row in range(max(groups * group, 1), rows):
-        np.add(table[row], table[row - 1], out=table[row])
-    ragged = len(words) - rows * distance
-    if ragged and rows:
-        tail = words[rows * distance :]
-        np.add(tail, table[rows - 1, :ragged], out=tail)
+    np.add.accumulate(table, axis=0, out=table)
+    ragged = words[rows * distance :]
+    np.add(ragged, table[-1, : len(ragged)], out=ragged)

@@ -46,7 +46,7 @@ class Follower:
 
     def __init__(self, directory: Path, positions: Positions | None = None) -> None:
         """Follow the packs of the data directory `directory` from `positions` (by default from the beginning)."""
-        positions = positions or Positions()
+        positions = Positions() if positions is None else positions
         self.damaged: list[Damage] = []
         """Damage passed over so far; the records in it can't be named."""
         self.unreadable: dict[int, str] = {}

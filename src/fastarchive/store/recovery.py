@@ -151,12 +151,18 @@ def _written_beyond(fd: int, end: int) -> int:
     """Bytes from `end` to the last that isn't zero: what was written, as opposed to reserved."""
     last = end
     position = end
-    while piece := os.pread(fd, _ENDS_TO_COMPARE, position):
+    while True:
+        try:
+            position = os.lseek(fd, position, os.SEEK_DATA)
+        except OSError:  # ENXIO: only reserved space follows
+            return last - end
+        piece = os.pread(fd, _ENDS_TO_COMPARE, position)
+        if not piece:
+            return last - end
         stripped = piece.rstrip(b"\0")
         if stripped:
             last = position + len(stripped)
         position += len(piece)
-    return last - end
 
 
 def _remove_unborn(directory: Path, disk: Disk) -> None:

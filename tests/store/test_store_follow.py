@@ -1,0 +1,183 @@
+"""Following: every durable record of every process once, cheaply, from wherever one left off."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastarchive.store.follow import Follower, Positions
+from fastarchive.store.log import Log
+from fastarchive.store.pack import list_packs, pack_path
+from fastarchive.store.record import Location
+from tests.store.making import encoded
+
+_POSITIONS = st.builds(
+    Positions, st.dictionaries(st.integers(0, 2**63), st.integers(0, 2**63), max_size=8), st.integers(0, 2**63)
+)
+ROOT = Path(__file__).parents[2]
+
+
+@given(_POSITIONS)
+def test_positions_come_back_as_they_were(positions: Positions) -> None:
+    decoded = Positions.decode(positions.encode())
+    assert decoded == positions
+    assert hash(decoded) == hash(positions)
+    assert decoded.covers_all(positions)
+
+
+@pytest.mark.parametrize("data", [b"", b"\2" + bytes(12), Positions({5: 6}).encode()[:-1], Positions().encode() + b"x"])
+def test_bytes_that_are_no_positions_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="positions"):
+        Positions.decode(data)
+
+
+def test_positions_cover_what_was_read() -> None:
+    positions = Positions({5: 100, 9: 50}, horizon=5)
+    assert dict(positions) == {9: 50}
+    assert positions.covers(Location(3, 4096, 1000))
+    assert positions.covers(Location(5, 4096, 1000))
+    assert positions.covers(Location(9, 40, 10))
+    assert not positions.covers(Location(9, 40, 11))
+    assert not positions.covers(Location(7, 1, 1))
+    assert positions.covers_all(Positions({4: 9, 9: 50}))
+    assert not positions.covers_all(Positions({9: 51}))
+    assert not positions.covers_all(Positions(horizon=6))
+
+
+def _until_settled(follower: Follower) -> Positions:
+    """Poll until the directory's time stamp is old enough for the horizon to rise."""
+    deadline = time.monotonic() + 10
+    while len(follower.positions) and time.monotonic() < deadline:
+        assert follower.poll(10) == []
+    return follower.positions
+
+
+def test_nothing_to_follow(tmp_path: Path) -> None:
+    with Follower(tmp_path / "absent") as follower:
+        assert follower.poll(10) == []
+        assert follower.positions == Positions()
+
+
+def test_each_record_comes_once_and_in_order(tmp_path: Path) -> None:
+    with Log(tmp_path) as log, Follower(tmp_path) as follower:
+        locations = [future.result(10) for future in log.append_batch([encoded(number) for number in range(10)])]
+        assert [found for found, _ in follower.poll(4)] == locations[:4]
+        assert follower.positions == Positions({locations[0].pack: locations[3].end})
+        assert [found for found, _ in follower.poll(100)] == locations[4:]
+        assert follower.poll(100) == []
+        one = log.append(encoded(10)).result(10)
+        assert [(found, record.sop_instance) for found, record in follower.poll(100)] == [(one, "1.2.3.10")]
+
+
+def test_following_goes_on_from_positions(tmp_path: Path) -> None:
+    with Log(tmp_path, seal_size=8000) as log:
+        locations = [log.append(encoded(number, os.urandom(1500))).result(10) for number in range(12)]
+        assert len(list_packs(tmp_path)) > 3
+        for step in (1, 5):
+            positions = Positions()
+            found: list[Location] = []
+            while True:
+                with Follower(tmp_path, Positions.decode(positions.encode())) as follower:
+                    some = follower.poll(step)
+                    positions = follower.positions
+                if not some:
+                    break
+                found += [location for location, _ in some]
+                assert all(positions.covers(location) for location in found)
+            assert found == locations
+
+
+def test_packs_read_to_their_end_fall_together(tmp_path: Path) -> None:
+    with Follower(tmp_path) as follower:
+        with Log(tmp_path, seal_size=6000) as log:
+            for number in range(8):
+                log.append(encoded(number, os.urandom(1500))).result(10)
+            assert len(follower.poll(100)) == 8
+        assert follower.poll(100) == []
+        positions = _until_settled(follower)
+        assert positions == Positions(horizon=list_packs(tmp_path)[-1])
+        with Log(tmp_path) as log:
+            location = log.append(encoded(9)).result(10)
+            assert [found for found, _ in follower.poll(100)] == [location]
+        with Follower(tmp_path, positions) as other:
+            assert [found for found, _ in other.poll(100)] == [location]
+
+
+def test_damaged_metadata_is_passed_over_and_named(tmp_path: Path) -> None:
+    with Log(tmp_path) as log:
+        locations = [future.result(10) for future in log.append_batch([encoded(number) for number in range(4)])]
+        path = pack_path(tmp_path, locations[0].pack)
+        with path.open("r+b") as file:
+            for location in locations[1:3]:
+                file.seek(location.offset + 60)
+                file.write(b"\xff\xff")
+        for _ in ("open", "sealed"):
+            with Follower(tmp_path) as follower:
+                assert [found for found, _ in follower.poll(10)] == [locations[0], locations[3]]
+                named = {offset for damage in follower.damaged for offset in (damage.start, damage.end)}
+                assert {locations[1].offset, locations[3].offset} <= named
+            log.close()
+
+
+def test_a_pack_that_vanishes_is_let_go(tmp_path: Path) -> None:
+    with Log(tmp_path) as log, Follower(tmp_path) as follower:
+        location = log.append(encoded()).result(10)
+        assert len(follower.poll(10)) == 1
+        pack_path(tmp_path, location.pack).unlink()
+        assert follower.poll(10) == []
+        assert follower.positions == Positions()
+
+
+_APPENDER = """
+import sys
+from pathlib import Path
+from fastarchive.store.log import Log
+from tests.store.making import encoded
+first = int(sys.argv[2])
+with Log(Path(sys.argv[1]), seal_size=60_000) as log:
+    for start in range(first, first + 1000, 20):
+        for future in log.append_batch([encoded(number) for number in range(start, start + 20)]):
+            future.result()
+print("done")
+"""
+
+
+def test_a_reader_sees_what_two_processes_append(tmp_path: Path) -> None:
+    appenders = [
+        subprocess.Popen([sys.executable, "-c", _APPENDER, str(tmp_path), str(first)], cwd=ROOT, stdout=subprocess.PIPE)
+        for first in (0, 1000)
+    ]
+    found: list[str] = []
+    locations: list[Location] = []
+    try:
+        with Follower(tmp_path) as follower:
+            deadline = time.monotonic() + 60
+            while len(found) < 2000 and time.monotonic() < deadline:
+                for location, record in follower.poll(100):
+                    locations.append(location)
+                    found.append(record.sop_instance)
+                    assert follower.positions.covers(location)
+            assert follower.damaged == []
+    finally:
+        for appender in appenders:
+            output, _ = appender.communicate(timeout=30)
+            assert output == b"done\n"
+    assert sorted(found) == sorted(f"1.2.3.{number}" for number in range(2000))
+    assert len(set(locations)) == 2000
+    assert len(list_packs(tmp_path)) > 4
+
+
+def test_polling_keeps_pace(tmp_path: Path) -> None:
+    """A floor well below what is reached (100,000 a second on one core), for machines busy with other things."""
+    with Log(tmp_path) as log:
+        for future in log.append_batch([encoded(number) for number in range(10_000)]):
+            future.result(30)
+    with Follower(tmp_path) as follower:
+        started = time.thread_time()
+        assert len(follower.poll(20_000)) == 10_000
+        assert time.thread_time() - started < 1
