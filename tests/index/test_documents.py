@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from fastarchive.dicom.attributes import Level
 from fastarchive.index.contributions import Template, contribution_of, patient_key
 from fastarchive.index.documents import Contribution, Document, merge, text_values
+from fastarchive.index.encoded import encode_elements, instance_elements
 from fastarchive.index.rows import decode_row, encode_row
 from fastarchive.store.record import Location, Record, RecordKind
 from tests.index.archives import CT, MR, encoded, random_records, record_of
@@ -52,7 +54,14 @@ def test_rows_hold_documents(contributions: list[Contribution], level: Level) ->
 
 
 def test_rows_hold_instances() -> None:
-    document = Document(Level.IMAGE, patient_id="Ä王", study="1.1", series="2.1", instance="3.1", elements={1: b"x"})
+    document = Document(
+        Level.IMAGE,
+        patient_id="Ä王",
+        study="1.1",
+        series="2.1",
+        instance="3.1",
+        encoded=encode_elements({0x00200013: b"12"}),
+    )
     document.received, document.location, document.digest = 2**62, Location(2**61, 2**40, 999), bytes(range(32))
     document.length, document.transfer_syntax, document.sop_class = 2**33, "1.2", CT
     assert decode_row(encode_row(document)).state() == document.state()
@@ -72,12 +81,19 @@ def test_earliest_value_wins_and_later_ones_fill_gaps() -> None:
 
 
 def test_template_gives_what_the_long_way_gives() -> None:
-    more = {"t00100010": "王^小东", "t00080201": "+0800", "t00080008": "ORIGINAL\\PRIMARY", "t00280010": b"\x20\x20"}
+    more: dict[str, Any] = {
+        "t00100010": "王^小东",
+        "t00080201": "+0800",
+        "t00080008": "ORIGINAL\\PRIMARY",
+        "t00280010": b"\x20\x20",
+    }
     first = record_of("3.1", t00200013="1", t00080023="20240101", **more)
     template = Template(first.attributes)
     for record in (first, record_of("3.22", t00200013="10", **more), record_of("3.3", t00200013="", **more)):
         long_way = contribution_of(record, Location(1, 0, 10))
-        assert template.instance_elements(record.attributes) == long_way.elements[Level.IMAGE]
+        part = template.instance_part(record.attributes)
+        assert part is not None
+        assert instance_elements(part) == long_way.elements[Level.IMAGE]
 
 
 def test_template_notices_every_difference_above_the_instance() -> None:
@@ -90,15 +106,15 @@ def test_template_notices_every_difference_above_the_instance() -> None:
         record_of("3.1", t00100010="A", t00081030="B", t00080201="+0100"),
     ]
     for record in others:
-        assert template.instance_elements(record.attributes) is None
+        assert template.instance_part(record.attributes) is None
 
 
 @given(st.binary(max_size=200))
 def test_malformed_attributes_never_fail(attributes: bytes) -> None:
     record = Record(RecordKind.INSTANCE, 1, bytes(32), 1, CT, "3", "1", "2", "4", "A", "B", attributes, ())
     contribution_of(record, Location(1, 0, 10))
-    Template(attributes).instance_elements(attributes)
-    Template(record_of("3.1").attributes).instance_elements(attributes)
+    Template(attributes).instance_part(attributes)
+    Template(record_of("3.1").attributes).instance_part(attributes)
 
 
 def test_X5_text_is_utf8_whatever_it_was() -> None:

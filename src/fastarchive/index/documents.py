@@ -25,6 +25,7 @@ from typing import Final, NamedTuple
 
 from fastarchive.dicom.attributes import PATIENT_ID, Level
 from fastarchive.dicom.dictionary import vr_of
+from fastarchive.index.encoded import encode_elements, instance_elements
 from fastarchive.store.record import Location
 
 Order = tuple[int, int, int]
@@ -97,7 +98,7 @@ class Document:
         study: str = "",
         series: str = "",
         instance: str = "",
-        elements: dict[int, bytes] | None = None,
+        encoded: bytes | None = None,
     ) -> None:
         self.level = level
         self.rowid = 0
@@ -126,10 +127,10 @@ class Document:
         self.length = 0
         self.transfer_syntax = ""
         self.sop_class = ""
-        self._elements: dict[int, bytes] | None = {} if elements is None else elements
+        self._elements: dict[int, bytes] | None = {} if encoded is None else None
         self._origins: dict[int, Order] | None = {}
         # The elements as in the row, if they have not been asked for yet: (row, start of elements, origins).
-        self._packed: tuple[bytes, int, tuple[Order, ...]] | None = None
+        self._packed: tuple[bytes, int, tuple[Order, ...]] | None = None if encoded is None else (encoded, 0, ())
 
     @property
     def key(self) -> str:
@@ -198,6 +199,9 @@ class Document:
     def _unpack(self) -> None:
         assert self._packed is not None
         row, position, orders = self._packed
+        if self.level is Level.IMAGE:
+            self._elements, self._origins = instance_elements(row, position), {}
+            return
         elements: dict[int, bytes] = {}
         origins: dict[int, Order] = {}
         unpack, end = _ELEMENT.unpack_from, len(row)
@@ -206,9 +210,15 @@ class Document:
             position += _ELEMENT.size
             elements[tag] = row[position : position + size]
             position += size
-            if orders:
-                origins[tag] = orders[origin]
+            origins[tag] = orders[origin]
         self._elements, self._origins, self._packed = elements, origins, None
+
+    def encoded_elements(self) -> bytes:
+        """IMAGE: the elements as they are kept in the row, for :func:`instance_elements`."""
+        if self._packed is None:
+            return encode_elements(self.elements)
+        row, position, _ = self._packed
+        return row[position:]
 
 
 def text_values(value: bytes, vr: str) -> list[str]:

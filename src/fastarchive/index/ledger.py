@@ -22,6 +22,7 @@ from typing import Final, Protocol
 from fastarchive.dicom.attributes import Level
 from fastarchive.index.contributions import Template, contribution_of
 from fastarchive.index.documents import Contribution, Document, Order, add, blank, merge, series_key
+from fastarchive.index.encoded import encode_elements
 from fastarchive.store.record import Location, Record, RecordKind
 
 _MOST_OPEN_SERIES: Final = 4096
@@ -143,12 +144,12 @@ class Ledger:
             self._again(known, location, record, order)
             return
         opened = self._open.get((study, series))
-        elements = None
+        encoded = None
         if opened is not None and order > opened.order:
-            elements = opened.template.instance_elements(record.attributes)
-        if opened is None or elements is None:
+            encoded = opened.template.instance_part(record.attributes)
+        if opened is None or encoded is None:
             contribution = contribution_of(record, location)
-            elements = contribution.elements[Level.IMAGE]
+            encoded = encode_elements(contribution.elements[Level.IMAGE])
             opened = self._merge(contribution, record.attributes)
             if self._studies_to_rebuild:
                 self._recent[location] = record
@@ -160,7 +161,7 @@ class Ledger:
         opened.patient.number_of_instances += 1
         self.changed.update(opened.keys)
         self.touched.update(opened.keys)
-        document = _instance_document(record, location, opened.study.patient_id, elements)
+        document = _instance_document(record, location, opened.study.patient_id, encoded)
         if instance in self.instances:  # gone a moment ago, but the base still has it
             document.rowid = _rowid(self._base.get(Level.IMAGE, instance))
         self.instances[instance] = document
@@ -169,9 +170,8 @@ class Ledger:
         """A record of an instance that is known already."""
         if known.order == order:
             return
-        document = _instance_document(
-            record, location, known.patient_id, contribution_of(record, location).elements[Level.IMAGE]
-        )
+        elements = contribution_of(record, location).elements[Level.IMAGE]
+        document = _instance_document(record, location, known.patient_id, encode_elements(elements))
         if order > known.order:
             self._add_shadow(document)
             return
@@ -415,14 +415,14 @@ def _rowid(document: Document | None) -> int:
     return 0 if document is None else document.rowid
 
 
-def _instance_document(record: Record, location: Location, patient_id: str, elements: dict[int, bytes]) -> Document:
+def _instance_document(record: Record, location: Location, patient_id: str, encoded: bytes) -> Document:
     document = Document(
         Level.IMAGE,
         patient_id=patient_id,
         study=record.study,
         series=record.series,
         instance=record.sop_instance,
-        elements=elements,
+        encoded=encoded,
     )
     document.received, document.location, document.digest = record.received, location, record.digest
     document.length, document.sop_class = record.length, record.sop_class

@@ -10,6 +10,7 @@ from fastarchive.index.documents import KEY_SEPARATOR, Document, Order
 from fastarchive.store.record import Location
 
 _LEVELS: Final = tuple(Level)
+_IMAGE: Final = Level.IMAGE.depth
 # level, rowid, received, pack, offset, size of the record, length of the data set, digest, lengths of six strings
 _INSTANCE: Final = struct.Struct("<BQQQQQQ32s6H")
 # level, rowid, studies, series, instances, lengths of five strings, number of origins
@@ -36,25 +37,18 @@ def encode_row(document: Document) -> bytes:
             encoded = [text.encode() for text in texts]
             strings, lengths = b"".join(encoded), [len(text) for text in encoded]
         location = document.location
-        parts = [
-            _INSTANCE.pack(
-                Level.IMAGE.depth,
-                document.rowid,
-                document.received,
-                location.pack,
-                location.offset,
-                location.size,
-                document.length,
-                document.digest,
-                *lengths,
-            ),
-            strings,
-        ]
-        pack = _ELEMENT.pack
-        for tag, value in document.elements.items():
-            parts.append(pack(tag, 0, len(value)))
-            parts.append(value)
-        return b"".join(parts)
+        fixed = _INSTANCE.pack(
+            _IMAGE,
+            document.rowid,
+            document.received,
+            location.pack,
+            location.offset,
+            location.size,
+            document.length,
+            document.digest,
+            *lengths,
+        )
+        return b"".join((fixed, strings, document.encoded_elements()))
     encoded = [
         text.encode()
         for text in (

@@ -29,6 +29,7 @@ class Tail:
         self._snapshot = snapshot
         self.records: list[tuple[Location, Record]] = []
         self._instances: dict[str, tuple[Order, Location, Record]] = {}
+        """SOP Instance UID → its earliest record here that no deletion in the index concerns."""
         self._tombstones: dict[str, Order] = {}
         self._ledger = Ledger(snapshot, read)
         self._merged = 0
@@ -36,10 +37,13 @@ class Tail:
 
     def add(self, records: Iterable[tuple[Location, Record]]) -> None:
         """Take in records, each once."""
+        deleted = self._snapshot.tombstones
         for location, record in records:
             self.records.append((location, record))
             order = (record.received, location.pack, location.offset)
             if record.kind is RecordKind.INSTANCE:
+                if deleted and is_deleted(deleted, order, record.study, record.series, record.sop_instance):
+                    continue
                 known = self._instances.get(record.sop_instance)
                 if known is None or order < known[0]:
                     self._instances[record.sop_instance] = (order, location, record)
@@ -49,25 +53,15 @@ class Tail:
 
     def find(self, instance: str) -> tuple[Location, Record | Document] | None:
         """Where an instance is and what tells of it: its record if it is in the tail, else its document."""
-        if self._tombstones or self._snapshot.tombstones:
-            document = self.instance(instance)
+        if self._tombstones:
+            self._merge()
+            document = self._ledger.winner(instance)
             return None if document is None else (document.location, document)
         known = self._instances.get(instance)
         indexed = self._snapshot.get(Level.IMAGE, instance)
         if indexed is not None and (known is None or indexed.order <= known[0]):
             return indexed.location, indexed
         return None if known is None else (known[1], known[2])
-
-    def instance(self, instance: str) -> Document | None:
-        """The instance as it is now, deletions heeded."""
-        if not self._tombstones and instance not in self._instances:
-            return self._snapshot.get(Level.IMAGE, instance)
-        if not self._tombstones:
-            order, _, record = self._instances[instance]
-            if is_deleted(self._snapshot.tombstones, order, record.study, record.series, instance):
-                return self._snapshot.get(Level.IMAGE, instance)
-        self._merge()
-        return self._ledger.winner(instance)
 
     def changes(self) -> Changes:
         """What the tail changes at each level."""

@@ -1,0 +1,59 @@
+"""The attributes of a record as they are encoded, Explicit VR Little Endian without sequences (PS3.5 7.1.2)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from fastarchive.dicom.attributes import EVERY_LEVEL_TAGS, LEVEL_OF, PIXEL_TAGS, SPECIFIC_CHARACTER_SET, Level
+
+_SHORT: Final = struct.Struct("<HH2sH")
+_LONG: Final = struct.Struct("<HH2s2xI")
+LONG_VRS: Final = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+TEXT_VRS: Final = frozenset({b"LO", b"LT", b"PN", b"SH", b"ST", b"UC", b"UT"})
+_BINARY_VRS: Final = frozenset({b"AT", b"FD", b"FL", b"SL", b"SS", b"UL", b"US", *LONG_VRS}) - {b"UC", b"UR", b"UT"}
+_PADDING: Final = b" \0\\^="
+
+COMMON_TAGS: Final = EVERY_LEVEL_TAGS - {SPECIFIC_CHARACTER_SET}
+"""What every document of every level has from its records."""
+INSTANCE_TAGS: Final = frozenset(tag for tag, level in LEVEL_OF.items() if level is Level.IMAGE)
+"""What describes an instance."""
+BELOW_SERIES: Final = INSTANCE_TAGS | PIXEL_TAGS
+"""What may differ from instance to instance of a series."""
+
+
+def walk(data: bytes, position: int = 0) -> Iterator[tuple[int, bytes, bytes, int]]:
+    """(tag, VR, value, end) of each element from `position` on; stops at anything malformed."""
+    end = len(data)
+    while position + 8 <= end:
+        group, element, vr, size = _SHORT.unpack_from(data, position)
+        start = position + 8
+        if vr in LONG_VRS:
+            if position + 12 > end:
+                return
+            size = _LONG.unpack_from(data, position)[3]
+            start = position + 12
+        position = start + size
+        if position > end:
+            return
+        yield group << 16 | element, vr, data[start:position], position
+
+
+def says_something(vr: bytes, value: bytes) -> bool:
+    """Whether a value is more than padding and delimiters."""
+    return bool(value if vr in _BINARY_VRS else value.strip(_PADDING))
+
+
+def instance_elements(data: bytes, position: int = 0) -> dict[int, bytes]:
+    """What describes an instance among the elements from `position` on, empty values left out."""
+    return {
+        tag: value
+        for tag, vr, value, _ in walk(data, position)
+        if (tag in INSTANCE_TAGS or tag in COMMON_TAGS) and says_something(vr, value)
+    }
+
+
+def encode_elements(elements: dict[int, bytes]) -> bytes:
+    """Elements of an instance, for :func:`instance_elements` to read: as UN, since values are as they should be."""
+    return b"".join([_LONG.pack(tag >> 16, tag & 0xFFFF, b"UN", len(value)) + value for tag, value in elements.items()])
