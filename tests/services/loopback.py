@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
@@ -136,3 +136,15 @@ def slice_of(patient: int = 1, study: int = 1, series: int = 1, number: int = 1,
     dataset.PixelData = bytes((index * 7 + number) & 0xFF for index in range(2 * size)) * size
     dataset["PixelData"].VR = "OW"
     return dataset
+
+
+def fill(archive: Archive, datasets: Iterable[Dataset]) -> None:
+    """Store data sets without waiting for each of them."""
+    waiting = []
+    for dataset in datasets:
+        intake = archive.receive(transfer_syntax="1.2.840.10008.1.2.1")
+        intake.write(encode(dataset))
+        waiting.append((intake, archive.submit(intake)))
+    for intake, future in waiting:
+        future.result(60)
+        intake.close()

@@ -76,8 +76,8 @@ def test_N2_N3_extended_negotiation_is_never_longer_than_the_offer() -> None:
             assert len(answer) <= length
     find = extended(STUDY_ROOT_FIND, bytes(7))
     assert find == bytes(7)
-    relational_retrieval = extended(STUDY_ROOT_GET, b"\x01\x01")
-    assert relational_retrieval == b"\x00\x00"
+    assert extended(STUDY_ROOT_GET, b"\x01\x01") == b"\x01\x00"
+    assert extended(STUDY_ROOT_GET, b"\x00\x01") == b"\x00\x00"
 
 
 def test_storage_negotiates_level_2_and_untouched_signatures() -> None:

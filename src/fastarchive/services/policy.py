@@ -93,7 +93,8 @@ def acceptor_policy(
         if model is not None and model[1] == "FIND":
             return answer_negotiation(offered)
         if model is not None:
-            return bytes(len(offered[:2]))  # neither relational retrieval nor multi-frame conversion (N2, N3)
+            # Relational retrieval always works; there is no conversion of enhanced multi-frame images (N2, N3).
+            return bytes((offered[0] == 1, 0))[: len(offered)] if offered else b""
         if is_storage(sop_class, accept_unknown_sop_classes):
             return _STORAGE_EXTENSION[: len(offered)]
         return None
