@@ -61,10 +61,10 @@ def test_stored_is_found_at_every_level_and_read_back(archive: Archive) -> None:
     receipt = store(archive, data_set)
     assert receipt.outcome is Outcome.STORED
     assert b"".join(archive.read("1.2.3.1.1").chunks()) == encoded(data_set)
-    (patient,) = archive.find("PATIENT", {"PatientName": "smith*"}, ["NumberOfPatientRelatedInstances"])
+    (patient,) = archive.find("PATIENT", {"PatientName": "smith*"}, ["PatientID", "NumberOfPatientRelatedInstances"])
     assert patient["PatientID"] == "P1"
     assert patient["NumberOfPatientRelatedInstances"] == "1"
-    (study,) = archive.find("STUDY", {"StudyDate": "20240201-20240301"}, ["ModalitiesInStudy"])
+    (study,) = archive.find("STUDY", {"StudyDate": "20240201-20240301"}, ["StudyInstanceUID", "ModalitiesInStudy"])
     assert study["StudyInstanceUID"] == "1.2.3"
     assert study["ModalitiesInStudy"] == "CT"
     (series,) = archive.find("SERIES", {"StudyInstanceUID": "1.2.3", "Modality": "CT"})

@@ -265,8 +265,8 @@ class Archive:
     ) -> Iterator[dict[str, str]]:
         """Rows of the entities of ``level`` (PATIENT, STUDY, SERIES, IMAGE) that match, as keyword → text.
 
-        keys: DICOM keywords and values as in a C-FIND identifier (wildcards, ranges, UID lists). returning: more
-        keywords to return. Keys of every level may be given.
+        keys: DICOM keywords and values as in a C-FIND identifier (wildcards, ranges, UID lists), of any level. returning:
+        keywords to return besides them; by default those that tell the entities of a level apart.
 
         Raises ``query.keywords.KeywordError`` for a level, keyword or value that can't be.
         """
