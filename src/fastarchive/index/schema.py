@@ -61,7 +61,7 @@ _START, _END = "\x02", "\x03"
 LONG_TEXT: Final = "\x04"
 """Gram of documents with a text too long to be cut up: they are found by every wildcard."""
 _MARKS: Final = re.compile("[\x02-\x04]")
-_AROUND_CARET: Final = re.compile(r" *\^ *")
+_AROUND_CARET: Final = re.compile(r"[ \0]*\^[ \0]*")
 _LONGEST_TEXT: Final = 400  # characters of a value cut into grams
 _LONGEST_EXACT: Final = 512
 _NOT_ONE: Final = -1
@@ -198,7 +198,7 @@ def _folded(tag: int, text: str) -> str:
     folded = fold(text)
     if not folded.isprintable():
         folded = _MARKS.sub(" ", folded)
-    if " " in folded and "^" in folded and vr_of(tag) == "PN":
+    if "^" in folded and vr_of(tag) == "PN":
         folded = _AROUND_CARET.sub("^", folded)
     return folded
 
