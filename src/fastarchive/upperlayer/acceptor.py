@@ -8,6 +8,7 @@ import logging
 import socket
 import traceback
 from collections.abc import Awaitable, Callable
+from pathlib import PurePath
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
@@ -209,6 +210,7 @@ class _Acceptor:
             pass
         except Exception as error:
             await association.abort()
-            # Not the exception's text, nor locals: only where it happened.
-            where = "".join(traceback.format_tb(error.__traceback__))
-            logger.error("handler of an association failed with %s\n%s", type(error).__qualname__, where)
+            # Only what kind and where: its text, or a line of source, might show data of patients.
+            frames = traceback.extract_tb(error.__traceback__)
+            where = " > ".join(f"{PurePath(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames)
+            logger.error("handler of an association failed with %s at %s", type(error).__qualname__, where)
