@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,13 +95,14 @@ def ct_pixels(rows: int = 512, columns: int = 512, seed: int = 1) -> bytes:
     )
     image += noise * (18 / noise.std()) * (0.4 + 0.6 * body)
     image[np.hypot((x - 256) / 255, (y - 256) / 255) > 1] = -2000
-    return np.rint(image).clip(-2000, 3000).astype("<i2").tobytes()
+    pixels: bytes = np.rint(image).clip(-2000, 3000).astype("<i2").tobytes()
+    return pixels
 
 
-def ct_slice(sop_instance: str = "1.2.3.4", rows: int = 512, columns: int = 512, **uids: str) -> bytes:
+def ct_slice(sop_instance: str = "1.2.3.4", rows: int = 512, columns: int = 512) -> bytes:
     """An explicit VR little endian data set with such an image."""
     pixels = element(0x7FE00010, "OW", ct_pixels(rows, columns))
-    return header(sop_instance, rows=rows, columns=columns, **uids) + pixels
+    return header(sop_instance, rows=rows, columns=columns) + pixels
 
 
 def intake(data: bytes, directory: Path, transfer_syntax: str = EXPLICIT_LITTLE, chunk: int = 65536) -> Intake:
@@ -190,3 +192,21 @@ class FaultyDisk(Disk):
 
     def free(self, fd: int) -> int:
         return super().free(fd) if self.free_bytes is None else self.free_bytes
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Run `work` in a forked process and return its id: what a new interpreter would do, without its start-up.
+
+    The child ends with status 0, or 1 if `work` raised.
+    """
+    process = os.fork()
+    if process:
+        return process
+    status = 1
+    try:
+        work()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)

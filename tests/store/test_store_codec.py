@@ -91,9 +91,15 @@ def test_a_flipped_bit_anywhere_is_noticed() -> None:
 def test_a_block_that_lies_about_itself_is_refused() -> None:
     encoded = encode_block(bytes(5000), PLAIN)
     stored = _stored(encoded)
-    for changed in ({"raw": 4999}, {"codec": 7}, {"filter": 9}, {"filter": Filter.ROWS, "width": 3}):
+    block = encoded.block
+    for changed in (
+        block._replace(raw=4999),
+        block._replace(codec=7),
+        block._replace(filter=9),
+        block._replace(filter=Filter.ROWS, width=3),
+    ):
         with pytest.raises(DamagedBlock):
-            decode_block(encoded.block._replace(**changed), stored)
+            decode_block(changed, stored)
     with pytest.raises(DamagedBlock):
         decode_block(encoded.block, b"not a frame")
 

@@ -1,41 +1,39 @@
 """Killed at any moment: whatever was acknowledged is found, read and verified."""
 
+import os
 import random
 import signal
-import subprocess
-import sys
+import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from fastarchive.store.blobs import Blobs
 from fastarchive.store.follow import Follower
-from fastarchive.store.log import recover
-from fastarchive.store.record import Location
-
-ROOT = Path(__file__).parents[2]
-
-# Appends in a loop, from two threads, and prints each record's number and place after its future has resolved.
-_APPENDER = """
-import os, sys, threading
-from pathlib import Path
 from fastarchive.store.log import Log, recover
-from tests.store.making import encoded
-directory, first = Path(sys.argv[1]), int(sys.argv[2])
-recover(directory)
-log = Log(directory, seal_size=300_000)
-def run(number):
-    while True:
-        batch = [encoded(number + step, os.urandom(30 + 999 * step)) for step in range(3)]
-        for step, future in enumerate(log.append_batch(batch)):
-            location = future.result()
-            line = f"{number + step} {location.pack} {location.offset} {location.size} {batch[step].record.digest.hex()}"
-            os.write(1, (line + chr(10)).encode())
-        number += 3
-threading.Thread(target=run, args=(first,)).start()
-run(first + 500_000)
-"""
+from fastarchive.store.record import Location
+from tests.store.making import encoded, in_child
+
+
+def _append_for_ever(directory: Path, first: int, output: Path) -> None:
+    """Append from two threads, noting each record's number, place and digest after its future has resolved."""
+    recover(directory)
+    log = Log(directory, seal_size=300_000)
+    notes = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def run(number: int) -> None:
+        while True:
+            batch = [encoded(number + step, os.urandom(30 + 999 * step)) for step in range(3)]
+            for step, future in enumerate(log.append_batch(batch)):
+                place = future.result()
+                digest = batch[step].record.digest.hex()
+                os.write(notes, f"{number + step} {place.pack} {place.offset} {place.size} {digest}\n".encode())
+            number += 3
+
+    threading.Thread(target=run, args=(first + 500_000,), daemon=True).start()
+    run(first)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -43,16 +41,13 @@ def test_kill_9_loses_nothing_acknowledged(seed: int, tmp_path: Path) -> None:
     acknowledged: dict[int, tuple[Location, str]] = {}
     for life in range(2):
         output = tmp_path / f"acknowledged-{life}"
-        with output.open("wb") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-c", _APPENDER, str(tmp_path), str(life * 1_000_000)], cwd=ROOT, stdout=file
-            )
-            deadline = time.monotonic() + 20
-            wanted = random.Random(seed * 2 + life).randint(2000, 60_000)
-            while output.stat().st_size < wanted and time.monotonic() < deadline:
-                pass
-            process.send_signal(signal.SIGKILL)
-            process.wait(10)
+        process = in_child(partial(_append_for_ever, tmp_path, life * 1_000_000, output))
+        deadline = time.monotonic() + 20
+        wanted = random.Random(seed * 2 + life).randint(2000, 60_000)
+        while (not output.exists() or output.stat().st_size < wanted) and time.monotonic() < deadline:
+            time.sleep(0.001)  # leaves the processor to the appender
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
         for line in output.read_text().splitlines():
             fields = line.split()
             if len(fields) == 5 and len(fields[4]) == 64:

@@ -1,9 +1,8 @@
 """Following: every durable record of every process once, cheaply, from wherever one left off."""
 
 import os
-import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,11 @@ from fastarchive.store.follow import Follower, Positions
 from fastarchive.store.log import Log
 from fastarchive.store.pack import list_packs, pack_path
 from fastarchive.store.record import Location
-from tests.store.making import encoded
+from tests.store.making import encoded, in_child
 
 _POSITIONS = st.builds(
     Positions, st.dictionaries(st.integers(0, 2**63), st.integers(0, 2**63), max_size=8), st.integers(0, 2**63)
 )
-ROOT = Path(__file__).parents[2]
 
 
 @given(_POSITIONS)
@@ -54,6 +52,7 @@ def _until_settled(follower: Follower) -> Positions:
     deadline = time.monotonic() + 10
     while len(follower.positions) and time.monotonic() < deadline:
         assert follower.poll(10) == []
+        time.sleep(0.005)
     return follower.positions
 
 
@@ -133,40 +132,30 @@ def test_a_pack_that_vanishes_is_let_go(tmp_path: Path) -> None:
         assert follower.positions == Positions()
 
 
-_APPENDER = """
-import sys
-from pathlib import Path
-from fastarchive.store.log import Log
-from tests.store.making import encoded
-first = int(sys.argv[2])
-with Log(Path(sys.argv[1]), seal_size=60_000) as log:
-    for start in range(first, first + 1000, 20):
-        for future in log.append_batch([encoded(number) for number in range(start, start + 20)]):
-            future.result()
-print("done")
-"""
+def _append(directory: Path, first: int) -> None:
+    with Log(directory, seal_size=60_000) as log:
+        for start in range(first, first + 1000, 20):
+            for future in log.append_batch([encoded(number) for number in range(start, start + 20)]):
+                future.result(30)
 
 
 def test_a_reader_sees_what_two_processes_append(tmp_path: Path) -> None:
-    appenders = [
-        subprocess.Popen([sys.executable, "-c", _APPENDER, str(tmp_path), str(first)], cwd=ROOT, stdout=subprocess.PIPE)
-        for first in (0, 1000)
-    ]
+    appenders = [in_child(partial(_append, tmp_path, first)) for first in (0, 1000)]
     found: list[str] = []
     locations: list[Location] = []
-    try:
-        with Follower(tmp_path) as follower:
-            deadline = time.monotonic() + 60
-            while len(found) < 2000 and time.monotonic() < deadline:
-                for location, record in follower.poll(100):
-                    locations.append(location)
-                    found.append(record.sop_instance)
-                    assert follower.positions.covers(location)
-            assert follower.damaged == []
-    finally:
-        for appender in appenders:
-            output, _ = appender.communicate(timeout=30)
-            assert output == b"done\n"
+    with Follower(tmp_path) as follower:
+        deadline = time.monotonic() + 60
+        while len(found) < 2000 and time.monotonic() < deadline:
+            some = follower.poll(100)
+            for location, record in some:
+                locations.append(location)
+                found.append(record.sop_instance)
+                assert follower.positions.covers(location)
+            if not some:
+                time.sleep(0.001)  # leaves the processor to the appenders
+        assert follower.damaged == []
+    for appender in appenders:
+        assert os.waitpid(appender, 0)[1] == 0
     assert sorted(found) == sorted(f"1.2.3.{number}" for number in range(2000))
     assert len(set(locations)) == 2000
     assert len(list_packs(tmp_path)) > 4

@@ -29,7 +29,7 @@ from fastarchive.store.pack import (
 )
 from fastarchive.store.record import Extent, Record, TornRecord
 
-_ENDS_TO_COMPARE: Final = 1 << 20
+_ZEROES: Final = bytes(1 << 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +156,11 @@ def _written_beyond(fd: int, end: int) -> int:
             position = os.lseek(fd, position, os.SEEK_DATA)
         except OSError:  # ENXIO: only reserved space follows
             return last - end
-        piece = os.pread(fd, _ENDS_TO_COMPARE, position)
+        piece = os.pread(fd, len(_ZEROES), position)
         if not piece:
             return last - end
-        stripped = piece.rstrip(b"\0")
-        if stripped:
-            last = position + len(stripped)
+        if piece != _ZEROES:
+            last = max(last, position + len(piece.rstrip(b"\0")))
         position += len(piece)
 
 
