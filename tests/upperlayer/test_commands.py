@@ -142,7 +142,7 @@ def test_pynetdicom_reads_our_responses(command: Command, message: type, primiti
     reader = message()
     reader.command_set = decode(BytesIO(encode_command(command)), True, True)
     read = reader.message_to_primitive()
-    assert isinstance(read, primitive)
+    assert type(read) is primitive
     assert read.MessageIDBeingRespondedTo == command.responding_to
     assert read.Status == command.status
     assert str(read.AffectedSOPClassUID) == command.affected_sop_class

@@ -259,14 +259,15 @@ def test_storescu(maximum: str, tmp_path: Path) -> None:
 def test_a_sender_with_nagles_algorithm_does_not_stall(tmp_path: Path) -> None:
     """DCMTK leaves it on: without prompt acknowledgements each of its messages takes 40 ms and more."""
     service = Service()
-    for number in range(40):
-        save(ct_slice(), tmp_path / f"{number}.dcm")
+    paths = [tmp_path / f"{number}.dcm" for number in range(40)]
+    for path in paths:
+        save(ct_slice(), path)
 
     async def test() -> None:
         async with running(service) as port:
-            await _tool("dcmsend", "127.0.0.1", str(port), *map(str, tmp_path.iterdir()))  # to have the files cached
+            await _tool("dcmsend", "127.0.0.1", str(port), *map(str, paths))  # to have the files cached
             started = anyio.current_time()
-            await _tool("dcmsend", "127.0.0.1", str(port), *map(str, tmp_path.iterdir()))
+            await _tool("dcmsend", "127.0.0.1", str(port), *map(str, paths))
             assert anyio.current_time() - started < 40 * 0.025
 
     run(test)
