@@ -49,7 +49,7 @@ def tag_of(keyword: str) -> int:
 
     Raises KeyError if there is no such attribute.
     """
-    tag = datadict.tag_for_keyword(keyword)
+    tag = datadict.tag_for_keyword(keyword) if keyword else None
     if tag is not None:
         return int(tag)
     if len(keyword) == 8:
