@@ -63,6 +63,7 @@ class FakeAssociation:
     sent: list[tuple[int, Command, bytes | None]] = field(default_factory=list)
     cancels: set[int] = field(default_factory=set)
     aborted: tuple[int, int] | None = None
+    writes: int = 0
     on_send: Callable[[FakeAssociation, int, Command, bytes | None], None] | None = None
 
     async def receive(self, idle_limit: float | None = None) -> FakeMessage | None:
@@ -86,11 +87,13 @@ class FakeAssociation:
             data_set = b"".join([piece async for piece in data_set])
         elif data_set is not None and not isinstance(data_set, bytes):
             data_set = b"".join(data_set)
+        self.writes += 1
         self._keep(context_id, command, data_set)
 
     async def send_many(self, context_id: int, messages: Sequence[tuple[bytes, bytes | None]]) -> None:
         if self.aborted is not None:
             raise AssociationAborted("over")
+        self.writes += 1
         for command, data_set in messages:
             self._keep(context_id, decode_command(command), data_set)
 

@@ -161,6 +161,18 @@ def test_F10_a_cancel_for_another_message_is_ignored(monkeypatch: pytest.MonkeyP
     assert ask(monkeypatch, giving(1), association=association).statuses == [0xFF00, 0x0000]
 
 
+def test_a_lookup_is_answered_in_one_visit_and_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lookup(self: find._Search) -> Iterator[Any]:
+        self._is_lookup = True
+        yield from giving(1, 0, 2)(self)
+
+    association = ask(monkeypatch, lookup)
+    assert association.statuses == [0xFF00, 0xFF00, 0xFF00, 0x0000]
+    assert association.writes == 1
+    assert association.sent[-1][2] is None
+    assert ask(monkeypatch, giving(1)).writes == 2
+
+
 def test_F11_pages_are_made_as_they_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     association = FakeAssociation()
     ahead: list[int] = []

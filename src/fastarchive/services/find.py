@@ -1,12 +1,13 @@
 """Query service: C-FIND of the Query/Retrieve information models (PS3.4 C.4.1).
 
 A worker thread reads the identifier, plans, and finds and encodes the matches page by page; the event loop sends each
-page while nothing is kept of those before. The next page is asked for when the peer has taken the last one, so a slow
-peer holds up its own query and nothing else (F11), and between pages a C-CANCEL ends the search (F10).
+page while the next one is being found and nothing is kept of those before. No more is found than the peer takes, so a
+slow peer holds up its own query and nothing else (F11), and between bursts of answers a C-CANCEL ends it (F10).
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Generator, Iterator
 from time import perf_counter
@@ -19,7 +20,7 @@ from fastarchive.metrics import Metrics
 from fastarchive.query.execute import matches
 from fastarchive.query.identifier import IdentifierError, parse_find
 from fastarchive.query.options import FindOptions
-from fastarchive.query.plan import plan
+from fastarchive.query.plan import Lookup, plan
 from fastarchive.query.respond import Responder
 from fastarchive.services import status
 from fastarchive.services.context import Limits, ServiceContext
@@ -44,6 +45,13 @@ _BURST: Final = 250
 _Answers = list[tuple[bytes, bytes | None]]
 
 
+class _Page(NamedTuple):
+    """Answers, each a command set and an identifier, and whether they are the last ones."""
+
+    answers: _Answers
+    last: bool
+
+
 class _End(NamedTuple):
     """How a search ended: the final status, what to say about it, and the word it is counted under."""
 
@@ -54,6 +62,7 @@ class _End(NamedTuple):
 
 
 _COMPLETE: Final = _End(status.SUCCESS, "success")
+_ANSWERED: Final = _End(status.SUCCESS, "success", "the final response has been sent")
 _CANCELLED: Final = _End(status.CANCELLED, "cancelled")
 _TOO_MANY: Final = _End(status.OUT_OF_RESOURCES, "refused", "more matches than one query may have")
 _TOO_LONG: Final = _End(status.OUT_OF_RESOURCES, "refused", "the search took longer than one query may")
@@ -100,35 +109,50 @@ async def handle(association: Association, message: Message, context: ServiceCon
         end = _FAILED
     finally:
         context.queries.submit(search.close)
-    await association.send(
-        message.context.id,
-        response_to(command, end.status, comment=end.comment, offending_elements=end.offending_elements),
-    )
+    if end is not _ANSWERED:
+        response = response_to(command, end.status, comment=end.comment, offending_elements=end.offending_elements)
+        await association.send(message.context.id, response)
     watch.finished(search.level, search.answered, end)
 
 
 async def _stream(
     association: Association, message: Message, context: ServiceContext, search: _Search, watch: _Watch
 ) -> _End:
-    """Send all matches; what is returned says how the search came to its end."""
+    """Send all matches; what is returned says how the search came to its end.
+
+    The final response of a search that is complete with its last page goes in one write with the last answers.
+    """
     message_id = message.command.message_id
-    while not association.cancelled(message_id):
-        answers = await context.queries.run(search.page)
-        if answers is None:
-            return _COMPLETE
-        permitted = _permitted(search.answered, len(answers), context.limits)
-        for first in range(0, permitted, _BURST):
-            if association.cancelled(message_id):
-                return _CANCELLED
-            burst = answers[first : min(first + _BURST, permitted)]
-            await association.send_many(message.context.id, burst)
-            search.answered += len(burst)
-            watch.answered(search.level)
-        if permitted < len(answers):
-            return _TOO_MANY
-        if watch.exceeds(context.limits.find_seconds):
-            return _TOO_LONG
-    return _CANCELLED
+    coming: asyncio.Future[_Page] | None = None
+    try:
+        while not association.cancelled(message_id):
+            page = await (coming or context.queries.start(search.page))
+            coming = None
+            permitted = _permitted(search.answered, len(page.answers), context.limits)
+            for first in range(0, permitted, _BURST):
+                if association.cancelled(message_id):
+                    return _CANCELLED
+                burst = page.answers[first : min(first + _BURST, permitted)]
+                search.answered += len(burst)
+                complete = page.last and first + len(burst) == len(page.answers)
+                if complete:
+                    burst.append((encode_command(response_to(message.command, status.SUCCESS)), None))
+                await association.send_many(message.context.id, burst)
+                watch.answered()
+                if complete:
+                    return _ANSWERED
+                if coming is None and not page.last:  # now and not sooner: it would hold up the first answers
+                    coming = context.queries.start(search.page)
+            if permitted < len(page.answers):
+                return _TOO_MANY
+            if page.last:
+                return _COMPLETE
+            if watch.exceeds(context.limits.find_seconds):
+                return _TOO_LONG
+        return _CANCELLED
+    finally:
+        if coming is not None:
+            coming.cancel()
 
 
 def _permitted(answered: int, more: int, limits: Limits) -> int:
@@ -160,15 +184,24 @@ class _Search:
         self._options = options
         self._retrieve_ae = retrieve_ae
         self._pages: Iterator[_Answers] | None = None
+        self._is_lookup = False
 
-    def page(self) -> _Answers | None:
-        """The next answers, each a command set and an identifier; None at the end.
+    def page(self) -> _Page:
+        """The next answers. A page may be empty: then the search goes on, unless it is the last one.
 
-        A page may be empty: then the search goes on. Raises IdentifierError (A900).
+        Raises IdentifierError (A900).
         """
         if self._pages is None:
             self._pages = self._search()
-        return next(self._pages, None)
+        answers = next(self._pages, None)
+        if answers is None:
+            return _Page([], last=True)
+        while self._is_lookup and len(answers) < _BURST:  # another visit would cost more than looking for the end
+            more = next(self._pages, None)
+            if more is None:
+                return _Page(answers, last=True)
+            answers += more
+        return _Page(answers, last=False)
 
     def close(self) -> None:
         """Give the search up and let go of what it holds."""
@@ -182,7 +215,9 @@ class _Search:
         pending = _pending(self._command, responder.pending_status)
         identifier = responder.identifier
         view = self._archive.index.view()
-        for page in matches(plan(query, view), view):
+        how = plan(query, view)
+        self._is_lookup = isinstance(how.root.source, Lookup)
+        for page in matches(how, view):
             yield [(pending, identifier(match)) for match in page]
 
 
@@ -208,7 +243,7 @@ class _Watch:
         self._started = started
         self._first: float | None = None
 
-    def answered(self, level: Level | None) -> None:
+    def answered(self) -> None:
         """A burst was sent; only the first one matters."""
         if self._first is None:
             self._first = perf_counter() - self._started
