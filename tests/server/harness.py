@@ -113,7 +113,10 @@ class RunningArchive:
         return self
 
     def wait_ready(self, deadline: float = START_DEADLINE) -> None:
-        """Wait until ``/readyz`` answers 200. Raises AssertionError with the log if the server ends or is late."""
+        """Wait until every process said it is ready. Raises AssertionError with the log if the server ends or is late.
+
+        ``/readyz`` may still say no, for instance when the disk is fuller than ``reserve`` allows.
+        """
         process = self._running()
 
         def ready() -> bool:
@@ -122,7 +125,7 @@ class RunningArchive:
             # Ports left by an earlier run are not believed: the pid beside them must be this run's.
             if self._run_file("supervisor.pid") != str(process.pid):
                 return False
-            return bool(self._run_file("http-port")) and self.get("/readyz")[0] == 200
+            return bool(self._run_file("http-port")) and self.get("/healthz")[0] == 200
 
         try:
             eventually("ready", ready, deadline)

@@ -35,6 +35,7 @@ DRAINED = 0
 FORCED = 1
 WORKER_GRACE = 10.0
 """Seconds a worker gets beyond ``drain_seconds``, to abort what is left and to close its pack."""
+TURN_AWAY_PAUSE = 0.1
 INDEXER_GRACE = 60.0
 """Seconds the index writer gets for its last commit."""
 
@@ -123,6 +124,7 @@ class Supervisor:
                     await child.ready.wait()
                 self._announce()
                 await anyio.sleep_forever()
+            group.start_soon(self._turn_away)
             await self._drain()
             group.cancel_scope.cancel()
         return FORCED if self._forced else DRAINED
@@ -172,6 +174,17 @@ class Supervisor:
                     self._forced = True
                     child.kill()
                     await child.gone.wait()
+
+    async def _turn_away(self) -> None:
+        """Close what comes in while draining: otherwise it would wait in the queue of a socket nobody accepts from."""
+        while True:
+            await anyio.wait_readable(self._dicom)
+            try:
+                self._dicom.accept()[0].close()
+            except BlockingIOError:
+                continue  # a worker was quicker
+            except OSError:
+                await anyio.sleep(TURN_AWAY_PAUSE)
 
     def _child_ended(self, role: str, pid: int) -> None:
         from fastarchive.metrics import forget_process
