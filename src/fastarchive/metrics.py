@@ -169,13 +169,13 @@ class Metrics:
         self.index_tail_records = Gauge(
             "fastarchive_index_tail_records",
             "Durable records that are not in the index yet and are searched in memory.",
-            multiprocess_mode="livemax",
+            multiprocess_mode="livemostrecent",
             registry=self.registry,
         )
         self.disk_free_bytes = Gauge(
             "fastarchive_disk_free_bytes",
             "Free space of the file system the packs are on.",
-            multiprocess_mode="livemin",
+            multiprocess_mode="livemostrecent",
             registry=self.registry,
         )
         self.process_restarts = Counter(
