@@ -22,7 +22,7 @@ TIME_KEYS = ("", "0930", "0900-12", "-0930", "12-", "1000-0900")
 DESCRIPTIONS = ("", "CT Thorax", "ct thorax ", "Kopf*", "胸部CT", "a\\b")
 DESCRIPTION_KEYS = ("", "CT Thorax", "*thorax*", "*ORAX", "胸*", "Kop?*", "b", "*%*")
 MODALITIES = ("CT", "MR", "")
-MODALITY_KEYS = ("", "CT", "MR", "CT\\MR", "C*", "US")
+MODALITY_KEYS = ("", "CT", "MR", "CT\\MR", "C*", "US", "C*\\US", "*R\\CT")
 NUMBERS = ("", "1", "2", "007", "x")
 NUMBER_KEYS = ("", "1", "7", "2 ")
 PATIENTS = ("P1", "P2", "Ä3")
@@ -34,6 +34,7 @@ _shared = st.fixed_dictionaries(
         "StudyTime": st.sampled_from(TIMES),
         "StudyDescription": st.sampled_from(DESCRIPTIONS),
         "AccessionNumber": st.sampled_from(("", "A1", "A2")),
+        "TimezoneOffsetFromUTC": st.sampled_from(("", "", "+0000", "-0530", "+1300")),
     }
 )
 _series = st.fixed_dictionaries(
@@ -68,6 +69,7 @@ def archives(draw: st.DrawFn, largest: int = 12) -> list[Instance]:
 
 _keys: dict[str, st.SearchStrategy[str]] = {
     "PatientName": st.sampled_from(NAME_KEYS),
+    "TimezoneOffsetFromUTC": st.sampled_from(("", "+0000", "+0900", "-1200")),
     "PatientID": st.sampled_from(("", "P1", "P?", "Ä3", "p1")),
     "StudyDate": st.sampled_from(DATE_KEYS),
     "StudyTime": st.sampled_from(TIME_KEYS),

@@ -34,6 +34,7 @@ def test_plans_find_what_brute_force_finds(
         relational=True,
         combined_datetime=data.draw(st.booleans()),
         fuzzy=data.draw(st.booleans()),
+        timezone=data.draw(st.booleans()),
         empty_value=data.draw(st.booleans()),
         multiple_value=data.draw(st.booleans()),
         match_unknown=data.draw(st.booleans()),

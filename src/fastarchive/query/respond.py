@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from operator import itemgetter
 from typing import Final
 
@@ -23,7 +24,7 @@ from fastarchive.dicom.elements import Element, encode, encode_element
 from fastarchive.dicom.layout import LONG_VRS, WORD_SIZE
 from fastarchive.dicom.transfer_syntaxes import Encoding
 from fastarchive.index.documents import Document
-from fastarchive.query.computed import AGGREGATES, values_of
+from fastarchive.query.computed import AGGREGATES, Aggregate
 from fastarchive.query.execute import Match
 from fastarchive.query.identifier import FindQuery, Key
 from fastarchive.query.zones import format_offset, values_in_zone
@@ -33,7 +34,7 @@ PENDING_WITH_UNSUPPORTED_KEYS: Final = 0xFF01
 
 # Elements of these VRs hold text in the character set of the data set (PS3.5 6.1.2.3); the rest is ASCII or numbers.
 TEXT_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
-# Even lengths up to this are looked up ready encoded. An answer with an odd or longer value is encoded in general.
+# Even lengths up to this are looked up ready encoded; an answer with a longer value is encoded element by element.
 _LONGEST: Final = 2048
 _TWO_BYTE_LENGTHS: Final = {length: struct.pack("<H", length) for length in range(0, _LONGEST + 1, 2)}
 _FOUR_BYTE_LENGTHS: Final = {length: struct.pack("<I", length) for length in range(0, _LONGEST + 1, 2)}
@@ -117,27 +118,31 @@ class Responder:
             return self._join(values, b"", None)
         if self._converts and (converted := self._convert(values)) is not None:
             return self._join(converted, self._asked_bytes, self._asked)
-        # UTF-8 text is often of odd length: padded here, the answer can still be joined.
-        texts = [
-            value + padding if len(value) % 2 else value for value, padding in zip(values, self._paddings, strict=True)
-        ]
-        return self._join(texts, self._utf8_bytes, self._utf8)
+        return self._join(values, self._utf8_bytes, self._utf8)
 
     def _join(self, values: list[bytes], prefix: bytes, character_set: Element | None) -> bytes:
-        ordered = self._sort(values)
         if self._joins:
-            parts = self._template.copy()
-            parts[self._values_at] = ordered
             try:
-                parts[self._lengths_at] = map(self._lengths, map(len, ordered))
-                return prefix + b"".join(parts)
+                return prefix + self._filled(values)
             except KeyError:
-                pass  # a value of odd length, as it was received, or a very long one
+                padded = zip(values, self._paddings, strict=True)
+                values = [value + padding if len(value) % 2 else value for value, padding in padded]
+            if max(map(len, values)) <= _LONGEST:
+                return prefix + self._filled(values)
+        ordered = self._sort(values)
         elements = [Element(tag, vr, value) for (tag, vr), value in zip(self._variables, ordered, strict=True)]
         elements += self._constants
         if character_set is not None:
             elements.append(character_set)
         return encode(elements, self._encoding)
+
+    def _filled(self, values: list[bytes]) -> bytes:
+        """The template with values; raises KeyError at one of odd length, or longer than ``_LONGEST``."""
+        ordered = self._sort(values)
+        parts = self._template.copy()
+        parts[self._values_at] = ordered
+        parts[self._lengths_at] = map(self._lengths, map(len, ordered))
+        return b"".join(parts)
 
     def _convert(self, values: list[bytes]) -> list[bytes] | None:
         """The values in the character set of the query; None when it cannot hold one of them."""
@@ -174,12 +179,19 @@ def _character_set_element(character_set: CharacterSet) -> Element:
 
 def _work_out(key: Key, zone: int | None) -> Callable[[Document], bytes] | None:
     """How a value that is not stored as it is answered comes about; None for one that is."""
-    if key.tag in AGGREGATES:
+    aggregate = AGGREGATES.get(key.tag)
+    if aggregate is not None:
         padding = "\0" if key.vr == "UI" else " "
-        return lambda document: _padded("\\".join(values_of(document, key.tag)).encode(), padding)
+        return lambda document: _aggregate(aggregate(document), padding)
     if zone is not None and key.vr in ("DA", "TM", "DT"):
         return lambda document: _padded("\\".join(values_in_zone(document, key.tag, zone)).encode(), " ")
     return None
+
+
+@lru_cache(maxsize=4096)
+def _aggregate(value: Aggregate, padding: str) -> bytes:
+    """A count or a list of values, encoded; the same few come again and again."""
+    return _padded((str(value) if isinstance(value, int) else "\\".join(value)).encode(), padding)
 
 
 def _padded(value: bytes, padding: str) -> bytes:
