@@ -79,7 +79,7 @@ def everything(view: View) -> dict[Level, dict[str, Document]]:
     }
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(archives(), st.lists(questions(), min_size=5, max_size=15), st.data())
 def test_plans_find_what_brute_force_finds_on_the_index(
     archive: list[Instance], asked: list[tuple[InformationModel, Level, dict[str, str]]], data: st.DataObject

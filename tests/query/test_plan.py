@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from fastarchive.dicom.attributes import InformationModel, Level
 from fastarchive.dicom.dictionary import tag_of
+from fastarchive.dicom.matching import Matching
 from fastarchive.index.conditions import Term
+from fastarchive.query.explain import CLAUSES, explain
+from fastarchive.query.keywords import explained
 from fastarchive.query.options import FindOptions
 from fastarchive.query.plan import Lookup, Scan, Walk, plan
 from tests.query.archives import Instance, MemoryView, documents_of
@@ -68,11 +73,11 @@ def test_explain_names_keys_and_steps() -> None:
     asked = query(
         "SERIES", model=InformationModel.STUDY_ROOT, StudyInstanceUID="1.2", Modality="C*", SeriesNumber="", KVP=""
     )
-    assert plan(asked, VIEW).explain() == [
+    assert explain(plan(asked, VIEW)) == [
         "SERIES query, Study Root, hierarchical",
-        "  Modality (required): matches and is returned; wild card matching, index: Modality holds c…",
+        "  Modality (required): wild card matching (C.2.2.2.4), index: Modality holds c…",
         "  KVP (unknown): ignored: not supported",
-        "  StudyInstanceUID (unique): matches and is returned; single value matching, index: StudyInstanceUID is 1.2",
+        "  StudyInstanceUID (unique): single value matching (C.2.2.2.1), index: StudyInstanceUID is 1.2",
         "  SeriesNumber (required): is returned",
         "  decide by Modality, StudyInstanceUID",
         "  join STUDY",
@@ -82,9 +87,9 @@ def test_explain_names_keys_and_steps() -> None:
 
 def test_explain_shows_a_walk() -> None:
     asked = query("IMAGE", options=RELATIONAL, PatientID="P1")
-    assert str(plan(asked, VIEW)).splitlines() == [
+    assert explain(plan(asked, VIEW)) == [
         "IMAGE query, Study Root, relational",
-        "  PatientID (required): matches and is returned; single value matching, index: PatientID is P1",
+        "  PatientID (required): single value matching (C.2.2.2.1), index: PatientID is P1",
         "  decide by PatientID",
         "  join PATIENT, STUDY",
         "  walk down to IMAGE: everything, from",
@@ -92,3 +97,14 @@ def test_explain_shows_a_walk() -> None:
         "    join PATIENT",
         "    scan STUDY: PatientID is P1",
     ]
+
+
+def test_explain_tells_what_was_expected_and_done() -> None:
+    lines = explained(query("STUDY", PatientID="P1"), VIEW)
+    assert len(lines) == 5
+    assert re.fullmatch(r"  decide by PatientID → 1 of 1 in \d+\.\d ms", lines[2])
+    assert lines[3:] == ["  join PATIENT", "  scan STUDY: PatientID is P1 (about 1)"]
+
+
+def test_every_kind_of_matching_has_its_clause() -> None:
+    assert set(CLAUSES) == set(Matching)

@@ -10,13 +10,14 @@ leave it out.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from time import perf_counter
 from typing import Final, NamedTuple, TypeVar
 
 from fastarchive.dicom.attributes import UNIQUE_KEYS, Level
 from fastarchive.index.conditions import And, Term
 from fastarchive.index.documents import Document
 from fastarchive.index.view import View
-from fastarchive.query.plan import Lookup, Plan, Scan, Select, Walk
+from fastarchive.query.plan import Lookup, Plan, Scan, Select, Trace, Walk
 
 PAGE: Final = 500
 """How many entities are looked up, or taken from the tail, at a time."""
@@ -36,22 +37,31 @@ class Match(NamedTuple):
 _Item = TypeVar("_Item")
 
 
-def matches(plan: Plan, view: View) -> Generator[list[Match], None, None]:
-    """The matches of a plan, each once, page by page; pages may be empty."""
-    return _select(plan.root, view)
+def matches(plan: Plan, view: View, trace: Trace | None = None) -> Generator[list[Match], None, None]:
+    """The matches of a plan, each once, page by page; pages may be empty. A trace is told what each step does."""
+    return _select(plan.root, view, trace or Trace())
 
 
-def _select(step: Select, view: View) -> Generator[list[Match], None, None]:
+def _select(step: Select, view: View, trace: Trace) -> Generator[list[Match], None, None]:
     joiner = Joiner(view, step.level, step.joins)
     criteria = [(criterion.level.depth, criterion.accepts) for criterion in step.criteria]
-    for page in _documents(step.source, view):
+    work = trace.of(step)
+    pages = _documents(step.source, view, trace)
+    while True:
+        started = perf_counter()
+        page = next(pages, None)
+        if page is None:
+            return
         found = joiner.join(page)
         for depth, accepts in criteria:
             found = [match for match in found if (document := match[depth]) is not None and accepts(document)]
+        work.looked_at += len(page)
+        work.found += len(found)
+        work.seconds += perf_counter() - started
         yield found
 
 
-def _documents(source: Lookup | Scan | Walk, view: View) -> Iterator[Sequence[Document]]:
+def _documents(source: Lookup | Scan | Walk, view: View, trace: Trace) -> Iterator[Sequence[Document]]:
     match source:
         case Lookup(level, keys):
             for some in _slices(keys):
@@ -61,7 +71,7 @@ def _documents(source: Lookup | Scan | Walk, view: View) -> Iterator[Sequence[Do
             yield from view.pages(level, condition)
         case Walk(level, parents, condition):
             yield from _slices(view.tail_documents(level))
-            for found in _select(parents, view):
+            for found in _select(parents, view, trace):
                 above = {document.key: document for match in found if (document := match[parents.level.depth])}
                 if above:
                     below = Term(UNIQUE_KEYS[parents.level], tuple({unique_key(one) for one in above.values()}))

@@ -25,9 +25,10 @@ from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE
 from fastarchive.index.view import View
 from fastarchive.query.computed import values_of
 from fastarchive.query.execute import Match, matches
+from fastarchive.query.explain import explain
 from fastarchive.query.identifier import BINARY_NUMBERS, FindQuery, IdentifierError, parse_find
 from fastarchive.query.options import FindOptions
-from fastarchive.query.plan import plan
+from fastarchive.query.plan import Trace, plan
 
 _BY_FOLDED_KEYWORD: Final = {keyword_of(tag).casefold(): tag for tag in LEVEL_OF}
 # What a person wants to see of a level besides its unique and required keys.
@@ -75,6 +76,14 @@ def find(query: FindQuery, view: View) -> Iterator[dict[str, str]]:
     for page in matches(plan(query, view), view):
         for match in page:
             yield answer(query, match)
+
+
+def explained(query: FindQuery, view: View) -> list[str]:
+    """How a query is answered, line by line, with what each step really did: it is run to its end."""
+    trace, found = Trace(), plan(query, view)
+    for _ in matches(found, view, trace):
+        pass
+    return explain(found, view, trace)
 
 
 def answer(query: FindQuery, match: Match) -> dict[str, str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date, timedelta
 
-from fastarchive.dicom.dictionary import keyword_of
 from fastarchive.dicom.matching import Matcher
 from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, Range, Term
 from fastarchive.query.computed import COUNTS
@@ -78,25 +77,3 @@ def both(*conditions: Condition) -> Condition:
 def narrow_all(criteria: Iterable[Criterion]) -> Condition:
     """A condition every entity that meets all the criteria meets."""
     return both(*map(narrow, criteria))
-
-
-def describe(condition: Condition) -> str:
-    """A condition in words, without the values asked for when there are many."""
-    match condition:
-        case Everything():
-            return "everything"
-        case Term(tag, values):
-            return (
-                f"{keyword_of(tag)} is {values[0]}"
-                if len(values) == 1
-                else f"{keyword_of(tag)} is one of {len(values)}"
-            )
-        case Range(tag, low, high):
-            return f"{keyword_of(tag)} from {'…' if low is None else low} to {'…' if high is None else high}"
-        case Grams(tag, pieces, start, end):
-            text = "…".join(pieces)
-            return f"{keyword_of(tag)} holds {'' if start else '…'}{text}{'' if end else '…'}"
-        case And(parts):
-            return " and ".join(map(describe, parts))
-        case Or(parts):
-            return "(" + " or ".join(map(describe, parts)) + ")"

@@ -15,8 +15,8 @@ from fastarchive.dicom.matching import Matching
 from fastarchive.index.conditions import Condition, Everything, Term
 from fastarchive.index.view import View
 from fastarchive.query.criteria import AttributeCriterion, Criterion, criteria_of
-from fastarchive.query.identifier import FindQuery, Use
-from fastarchive.query.narrow import EVERYTHING, both, describe, narrow, narrow_all
+from fastarchive.query.identifier import FindQuery
+from fastarchive.query.narrow import EVERYTHING, both, narrow_all
 
 WALK_ADVANTAGE: Final = 4
 """Walking down pays when the entities above are this many times fewer than those a scan would look at."""
@@ -68,27 +68,25 @@ class Plan:
     query: FindQuery
     root: Select
 
-    def __str__(self) -> str:
-        return "\n".join(self.explain())
 
-    def explain(self) -> list[str]:
-        """The query and its plan in words, line by line: the keys in tag order, then the steps, the last one first."""
-        query = self.query
-        way = "relational" if query.options.relational else "hierarchical"
-        lines = [f"{query.level} query, {query.model.value}, {way}"]
-        narrowing = {
-            matcher.tag: describe(condition)
-            for criterion in criteria_of(query)
-            if (condition := narrow(criterion)) != EVERYTHING
-            for matcher in criterion.matchers
-        }
-        for key in query.keys:
-            kind = key.kind.value if key.use is not Use.UNSUPPORTED else "unknown"
-            line = f"  {key.name} ({kind}): {key.use}"
-            if key.matcher is not None:
-                line += f"; {key.matcher.matching.value} matching, index: {narrowing.get(key.tag, 'no help')}"
-            lines.append(line)
-        return [*lines, *_explain(self.root, 1)]
+@dataclass(slots=True)
+class Work:
+    """What a step has done so far: entities looked at and found, and the time it took with the steps below it."""
+
+    looked_at: int = 0
+    found: int = 0
+    seconds: float = 0.0
+
+
+class Trace:
+    """The work of each step of one run of a plan."""
+
+    def __init__(self) -> None:
+        self._work: dict[int, Work] = {}
+
+    def of(self, step: Select) -> Work:
+        """The work of a step of the plan that is run."""
+        return self._work.setdefault(id(step), Work())
 
 
 def plan(query: FindQuery, view: View) -> Plan:
@@ -166,21 +164,3 @@ def _narrows(step: Select) -> bool:
             return not isinstance(condition, Everything)
         case Walk(_, parents, condition):
             return not isinstance(condition, Everything) or _narrows(parents)
-
-
-def _explain(step: Select, depth: int) -> list[str]:
-    indent = "  " * depth
-    lines = []
-    if step.criteria:
-        lines.append(f"{indent}decide by {', '.join(map(str, step.criteria))}")
-    if step.joins:
-        lines.append(f"{indent}join {', '.join(step.joins)}")
-    match step.source:
-        case Lookup(level, keys):
-            lines.append(f"{indent}look up {level} by {len(keys)} UID{'s' if len(keys) > 1 else ''}")
-        case Scan(level, condition):
-            lines.append(f"{indent}scan {level}: {describe(condition)}")
-        case Walk(level, parents, condition):
-            lines.append(f"{indent}walk down to {level}: {describe(condition)}, from")
-            lines += _explain(parents, depth + 1)
-    return lines
