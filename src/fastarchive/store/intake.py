@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import struct
 import time
 import zlib
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Final
 from blake3 import blake3
 
 from fastarchive.dicom.attributes import STORED_TAGS
-from fastarchive.dicom.elements import Element, Header, encode, scan_header
+from fastarchive.dicom.elements import Element, Header, encode_element, scan_header
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE, encoding_of, is_deflated
 from fastarchive.store.codec import AS_IT_IS, PLAIN, PixelDescription, plan_encapsulated
 from fastarchive.store.disk import DISK, Disk
@@ -26,7 +28,6 @@ HEADER_LIMIT: Final = 16 << 20
 """Bytes in which the bulk element must begin for its pixels to be filtered and the header to be a block of its own."""
 LONGEST_ATTRIBUTE: Final = 4096
 """Values longer than this stay out of a record's attributes."""
-LONGEST_UID: Final = 64
 
 SOP_CLASS_UID: Final = 0x00080016
 SOP_INSTANCE_UID: Final = 0x00080018
@@ -34,7 +35,11 @@ STUDY_INSTANCE_UID: Final = 0x0020000D
 SERIES_INSTANCE_UID: Final = 0x0020000E
 
 _FIRST_INFLATED = 64 << 10
-_NOT_IN_UIDS = frozenset('*?\\"')
+_SHORT_HEADER = struct.Struct("<HH2sH")
+_LONG_VRS = frozenset(["OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"])
+# What means itself in matching, in a path and in a log: printable ASCII without wildcards, backslash, slash and quote.
+# More than PS3.5 9.1 allows, because letters and leading zeroes occur in the wild and do no harm.
+_SAFE_UID = re.compile(r"[0-9A-Za-z][ !#-)+-.0->@-\[\]-~]{0,63}")
 
 
 class IntakeError(Exception):
@@ -122,12 +127,14 @@ class Intake:
             header = self._scan(data)
             if not header.complete and header.damage is None:
                 raise IntakeError("malformed", "the data set ends inside its header")
-            self._check(header)
+            uids = self._check(header)
             self._begin(header, None)
             del data
+        else:
+            assert self._header is not None
+            uids = self._check(self._header)
         assert self._encoder is not None and self._header is not None
         encoder, header = self._encoder, self._header
-        uids = self._check(header)
         self._consume()
         started = time.perf_counter()
         encoder.finish()
@@ -220,7 +227,7 @@ class Intake:
                 if header.damage is not None or not header.complete:
                     raise IntakeError("malformed", f"the data set can't be read up to its {name}", tag)
                 raise IntakeError("missing-uid", f"{name} is missing or empty", tag)
-            if len(uid) > LONGEST_UID or not _is_safe(uid):
+            if not _SAFE_UID.fullmatch(uid):
                 raise IntakeError("bad-uid", f"{name} is not a UID", tag)
             affected = self._affected.get(tag)
             if affected and affected != uid:
@@ -234,22 +241,23 @@ def _stripped(uid: str) -> str:
 
 
 def _uid(element: Element) -> str:
-    # Latin-1 can decode anything; what isn't ASCII is refused by _is_safe.
+    # Latin-1 can decode anything; what isn't ASCII is no safe UID.
     return _stripped(element.value.decode("latin-1"))
 
 
-def _is_safe(uid: str) -> bool:
-    """Whether a UID means itself in matching, in a path and in a log.
-
-    More than PS3.5 9.1 allows: letters and leading zeroes occur in the wild and do no harm.
-    """
-    return uid.isascii() and uid.isprintable() and not any(character in _NOT_IN_UIDS for character in uid)
-
-
 def _attributes(header: Header) -> bytes:
-    """The stored attributes as an Explicit VR Little Endian data set (PS3.5 7.1.2)."""
-    elements = [element for element in header.elements.values() if len(element.value) <= LONGEST_ATTRIBUTE]
-    return encode(elements, EXPLICIT_LITTLE)
+    """The stored attributes as an Explicit VR Little Endian data set (PS3.5 7.1.2), values untouched."""
+    parts: list[bytes] = []
+    for tag, element in sorted(header.elements.items()):
+        value = element.value
+        length = len(value)
+        if length > LONGEST_ATTRIBUTE:
+            continue
+        if length & 1 or element.vr in _LONG_VRS:
+            parts.append(encode_element(element, EXPLICIT_LITTLE))
+        else:
+            parts += (_SHORT_HEADER.pack(tag >> 16, tag & 0xFFFF, element.vr.encode(), length), value)
+    return b"".join(parts)
 
 
 def _scan_deflated(data: bytes) -> Header:

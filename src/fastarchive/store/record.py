@@ -10,7 +10,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 RECORD_FRAME = 0x184D2A51
@@ -43,6 +43,9 @@ class RecordKind(IntEnum):
     """An instance was received; its data set follows in blocks."""
     DELETION = 2
     """What the record names (a study, a series or an instance) was deleted; no blocks."""
+
+
+_KINDS = {int(kind): kind for kind in RecordKind}
 
 
 class Codec(IntEnum):
@@ -205,31 +208,32 @@ def decode_record(data: bytes | bytearray | memoryview) -> Record:
 
     Raises TornRecord when the frame is incomplete, its checksum is wrong or its version is unknown.
     """
-    view = memoryview(data)
-    metadata, total = measure(view)
-    if len(view) < metadata:
+    metadata, total = measure(data)
+    if len(data) < metadata:
         raise TornRecord("record metadata ends early")
-    fields = _FIXED.unpack_from(view)
-    if zlib.crc32(view[_AFTER_CRC:metadata], zlib.crc32(view[:_CRC_OFFSET])) != fields[3]:
+    fields = _FIXED.unpack_from(data)
+    if zlib.crc32(data[_AFTER_CRC:metadata], zlib.crc32(data[:_CRC_OFFSET])) != fields[3]:
         raise TornRecord("record metadata checksum is wrong")
+    kind = _KINDS.get(fields[5])
+    if kind is None:
+        raise TornRecord(f"record kind {fields[5]} is not known")
+    if fields[6] or fields[12] != DIGEST_BLAKE3:
+        raise TornRecord("the record uses flags or a digest that are not known")
     count, received, length, digest = fields[7], fields[9], fields[10], fields[11]
-    lengths = fields[13:20]
-    attributes = FIXED_SIZE + sum(lengths)
+    ends = list(accumulate(fields[13:20], initial=FIXED_SIZE))
+    attributes = ends[-1]
     blocks = attributes + fields[20]
     if blocks + count * _BLOCK.size != metadata:
         raise TornRecord("record lengths contradict each other")
     try:
-        kind = RecordKind(fields[5])
-    except ValueError:
-        raise TornRecord(f"record kind {fields[5]} is not known") from None
-    strings = bytes(view[FIXED_SIZE:attributes])
-    ends = list(accumulate(lengths))
-    try:
-        texts = [strings[end - size : end].decode("utf-8") for end, size in zip(ends, lengths, strict=True)]
+        texts = [str(data[start:end], "utf-8") for start, end in pairwise(ends)]
     except UnicodeDecodeError:
         raise TornRecord("a string of the record is not UTF-8") from None
-    table = tuple(map(Block._make, _BLOCK.iter_unpack(view[blocks:metadata])))
-    if metadata + sum(block.stored for block in table) != total:
+    table = tuple(map(Block._make, _BLOCK.iter_unpack(data[blocks:metadata])))
+    stored = metadata
+    for block in table:
+        stored += block[0]
+    if stored != total:
         raise TornRecord("record lengths contradict each other")
     sop_class, sop_instance, study, series, transfer_syntax, calling_ae, called_ae = texts
     return Record(
@@ -244,6 +248,6 @@ def decode_record(data: bytes | bytearray | memoryview) -> Record:
         transfer_syntax,
         calling_ae,
         called_ae,
-        bytes(view[attributes:blocks]),
+        bytes(data[attributes:blocks]),
         table,
     )
