@@ -8,6 +8,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
+
 from fastarchive.archive import Outcome, Receipt
 from fastarchive.store.record import Location
 from fastarchive.upperlayer import (
@@ -59,6 +61,8 @@ class FakeAssociation:
     incoming: deque[FakeMessage | None] = field(default_factory=deque)
     calling_ae: str = "CT1"
     called_ae: str = "FASTARCHIVE"
+    peer: tuple[str, int] = ("127.0.0.1", 50000)
+    stalls: bool = False
     extended_negotiation: dict[str, bytes] = field(default_factory=dict)
     sent: list[tuple[int, Command, bytes | None]] = field(default_factory=list)
     cancels: set[int] = field(default_factory=set)
@@ -67,6 +71,8 @@ class FakeAssociation:
     on_send: Callable[[FakeAssociation, int, Command, bytes | None], None] | None = None
 
     async def receive(self, idle_limit: float | None = None) -> FakeMessage | None:
+        if self.stalls and not self.incoming:
+            await anyio.sleep_forever()
         if self.aborted is not None or not self.incoming:
             raise AssociationAborted("over")
         return self.incoming.popleft()

@@ -6,6 +6,7 @@ import errno
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from fastarchive.archive import Outcome
@@ -154,3 +155,24 @@ def test_an_association_that_ends_in_the_middle_acknowledges_nothing_and_leaves_
     anyio.run(main)
     assert association.sent == []
     assert archive.intakes[0].closed == 1
+
+
+def test_a_handler_that_is_cancelled_anywhere_leaves_no_intake_open() -> None:
+    for steps in range(12):
+        archive = FakeArchive()
+        message: Any = store_request([b"x" * SPILL, b"y" * SPILL, b"z"])
+        association: Any = FakeAssociation()
+        opened: Any = archive
+
+        async def main(
+            steps: int = steps, opened: Any = opened, message: Any = message, peer: Any = association
+        ) -> None:
+            with open_context(opened) as context:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(storage.handle, peer, message, context)
+                    for _ in range(steps):
+                        await anyio.lowlevel.checkpoint()
+                    tasks.cancel_scope.cancel()
+
+        anyio.run(main)  # leaving the context waits for what the threads were given
+        assert all(intake.closed for intake in archive.intakes), steps

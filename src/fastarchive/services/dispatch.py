@@ -12,7 +12,7 @@ from fastarchive.services import find, retrieve, status, storage, verification
 from fastarchive.services.context import ServiceContext
 from fastarchive.services.faults import log_unexpected
 from fastarchive.services.policy import is_storage
-from fastarchive.services.responses import refuse
+from fastarchive.services.responses import caller_of, refuse
 from fastarchive.upperlayer import Association, AssociationAborted, AssociationError, CommandField, Message
 
 __all__ = ["handle_association"]
@@ -54,16 +54,15 @@ async def handle_association(association: Association, context: ServiceContext) 
     Annex C). A response nobody asked for ends the association.
     """
     metrics = context.metrics
-    caller = metrics.ae_label(association.calling_ae)
-    metrics.associations.labels(calling_ae=caller).inc()
+    metrics.associations.labels(calling_ae=metrics.ae_label(association.calling_ae)).inc()
     metrics.accepted_open.inc()
     try:
         while (message := await association.receive()) is not None:
             await _handle_message(association, message, context)
     except AssociationAborted as ended:
-        _log.info("association with %s ended: %s", caller, ended)
+        _log.info("association with %s ended: %s", caller_of(association), ended)
     except AssociationError as ended:
-        _log.info("association with %s failed: %s", caller, type(ended).__name__)
+        _log.info("association with %s failed: %s", caller_of(association), type(ended).__name__)
     finally:
         metrics.accepted_open.dec()
 
@@ -71,7 +70,7 @@ async def handle_association(association: Association, context: ServiceContext) 
 async def _handle_message(association: Association, message: Message, context: ServiceContext) -> None:
     field = message.command.field
     if not message.command.is_request:
-        _log.warning("%s without a request", field.name)
+        _log.warning("%s from %s without a request", field.name, caller_of(association))
         await association.abort(*_UNEXPECTED_PDU)
         return
     service = _SERVICES.get(field)

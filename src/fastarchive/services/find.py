@@ -25,7 +25,7 @@ from fastarchive.query.respond import Responder
 from fastarchive.services import status
 from fastarchive.services.context import Limits, ServiceContext
 from fastarchive.services.faults import log_unexpected
-from fastarchive.services.responses import refuse, response_to
+from fastarchive.services.responses import caller_of, refuse, response_to
 from fastarchive.upperlayer import (
     Association,
     AssociationError,
@@ -95,7 +95,7 @@ async def handle(association: Association, message: Message, context: ServiceCon
         ),
         retrieve_ae=context.title_for(association.called_ae),
     )
-    watch = _Watch(context.metrics, known[0], started)
+    watch = _Watch(context.metrics, caller_of(association), known[0], started)
     try:
         end = await _stream(association, message, context, search, watch)
     except AssociationError:
@@ -237,7 +237,8 @@ def _pending(command: Command, code: int) -> bytes:
 class _Watch:
     """Times one query and counts what it answered."""
 
-    def __init__(self, metrics: Metrics, model: InformationModel, started: float) -> None:
+    def __init__(self, metrics: Metrics, caller: str, model: InformationModel, started: float) -> None:
+        self._caller = caller
         self._metrics = metrics
         self._model = model.value
         self._started = started
@@ -257,11 +258,18 @@ class _Watch:
         metrics = self._metrics
         metrics.find_requests.labels(outcome=end.outcome).inc()
         if level is None:
-            _log.info("C-FIND refused: %04XH %s", end.status, end.comment)
+            _log.info("C-FIND from %s refused: %04XH %s", self._caller, end.status, end.comment)
             return
         whole = perf_counter() - self._started
         labels = (self._model, level.value)
         metrics.find_first_answer.labels(*labels).observe(whole if self._first is None else self._first)
         metrics.find_duration.labels(*labels).observe(whole)
         metrics.find_answers.labels(*labels).inc(answers)
-        _log.debug("C-FIND %s: %d answers in %.1f ms, %04XH", level.value, answers, whole * 1000, end.status)
+        _log.debug(
+            "C-FIND %s from %s: %d answers in %.1f ms, %04XH",
+            level.value,
+            self._caller,
+            answers,
+            whole * 1000,
+            end.status,
+        )

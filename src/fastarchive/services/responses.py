@@ -10,7 +10,12 @@ from fastarchive.upperlayer.commands import Command
 if TYPE_CHECKING:
     from fastarchive.upperlayer.association import Association, Message
 
-__all__ = ["drain", "refuse", "response_to"]
+__all__ = ["caller_of", "drain", "refuse", "response_to"]
+
+
+def caller_of(association: Association) -> str:
+    """Who is at the other end, for the log: AE title and host."""
+    return f"{comment_of(association.calling_ae)}@{association.peer[0]}"
 
 
 def response_to(

@@ -23,7 +23,7 @@ from fastarchive.query.retrieve import RetrieveRequest, instances, parse_retriev
 from fastarchive.services import status
 from fastarchive.services.context import Peer, ServiceContext
 from fastarchive.services.faults import comment_of, log_unexpected
-from fastarchive.services.responses import refuse
+from fastarchive.services.responses import caller_of, refuse
 from fastarchive.services.sending import Originator, Sender
 from fastarchive.services.suboperations import Instance, Outcome, Tally, Voyage, failed_list, plan_voyages
 from fastarchive.upperlayer import (
@@ -44,6 +44,10 @@ _log: Final = logging.getLogger(__name__)
 _MOVE_DESTINATION: Final = 0x0000_0600
 _STILL_ALIVE: Final = 2.0
 """Seconds after which a C-MOVE sends a pending response though nothing has changed (R9)."""
+_PATIENCE: Final = 1.0
+"""Seconds a sub-operation under way may still take after a C-CANCEL."""
+_LOOK_AGAIN: Final = 0.05
+"""Seconds between looks at whether there is something to report."""
 
 
 async def handle_move(association: Association, message: Message, context: ServiceContext) -> None:
@@ -174,8 +178,9 @@ class _Retrieval:
         seconds = perf_counter() - self._started
         self.context.metrics.retrieve_duration.labels(service=self.service).observe(seconds)
         _log.info(
-            "%s: %d sent, %d with warning, %d failed, %d left in %.2f s, %04XH",
+            "%s for %s: %d sent, %d with warning, %d failed, %d left in %.2f s, %04XH",
             self.service,
+            caller_of(self.association),
             tally.completed,
             tally.warning,
             tally.failed,
@@ -200,26 +205,36 @@ async def _move(retrieval: _Retrieval, destination: str, peer: Peer) -> str:
     Should the association the request came on end meanwhile, so does the sending.
     """
     over = anyio.Event()
+    sailing = anyio.CancelScope()
     problem = ""
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_report_until, retrieval, over)
-            for voyage in plan_voyages(retrieval.instances):
-                if retrieval.cancelled:
-                    break
-                problem = await _sail(retrieval, destination, peer, voyage) or problem
+            tasks.start_soon(_report_until, over, retrieval, sailing)
+            with sailing:
+                for voyage in plan_voyages(retrieval.instances):
+                    if retrieval.cancelled:
+                        break
+                    problem = await _sail(retrieval, destination, peer, voyage) or problem
             over.set()
     except ExceptionGroup as group:
         raise _first(group) from None
     return problem
 
 
-async def _report_until(retrieval: _Retrieval, over: anyio.Event) -> None:
-    """Send pending responses when they are due, until `over`."""
-    interval = retrieval.context.limits.pending_interval
+async def _report_until(over: anyio.Event, retrieval: _Retrieval, sailing: anyio.CancelScope) -> None:
+    """Send pending responses when they are due, until `over`.
+
+    After a C-CANCEL a sub-operation that doesn't come to its end soon is given up with its association (R10).
+    """
+    pause = min(retrieval.context.limits.pending_interval, _LOOK_AGAIN)
+    patience = anyio.current_time() + _PATIENCE
     while not over.is_set():
         await retrieval.report_when_due()
-        with anyio.move_on_after(min(interval, 0.05)):
+        if not retrieval.cancelled:
+            patience = anyio.current_time() + _PATIENCE
+        elif anyio.current_time() > patience:
+            sailing.cancel()
+        with anyio.move_on_after(pause):
             await over.wait()
 
 

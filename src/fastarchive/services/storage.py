@@ -21,7 +21,7 @@ from fastarchive.archive import Outcome, Receipt
 from fastarchive.services import status
 from fastarchive.services.context import ServiceContext
 from fastarchive.services.faults import log_unexpected
-from fastarchive.services.responses import response_to
+from fastarchive.services.responses import caller_of, response_to
 from fastarchive.store.intake import SPILL, Intake, IntakeError
 from fastarchive.store.log import LogBroken, NoSpace
 from fastarchive.upperlayer import Association, AssociationError, Command, Message, PresentationContext
@@ -77,9 +77,7 @@ async def handle(association: Association, message: Message, context: ServiceCon
     metrics.store_acknowledge.observe(perf_counter() - received)
     metrics.count_instance(answer.outcome, association.calling_ae, chunks.size)
     if answer.status != status.SUCCESS:
-        _log.warning(
-            "C-STORE from %s refused: %04XH %s", metrics.ae_label(association.calling_ae), answer.status, answer.comment
-        )
+        _log.warning("C-STORE from %s refused: %04XH %s", caller_of(association), answer.status, answer.comment)
 
 
 async def _store(
