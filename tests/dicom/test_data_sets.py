@@ -98,16 +98,36 @@ def test_sequences_survive_every_encoding(content: list[list[Element]], encoding
     assert parse_sequence(read.value) == parse_sequence(element.value)
 
 
-def nested(depth: int) -> bytes:
-    start = struct.pack("<HH2sHLHHL", 0x0008, 0x1115, b"SQ", 0, 0xFFFFFFFF, 0xFFFE, 0xE000, 0xFFFFFFFF)
-    return start * depth + struct.pack("<HHLHHL", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0) * depth
+def nested(depth: int, length: int | None) -> bytes:
+    """Sequences in sequences, of undefined or defined length."""
+    value = b""
+    if length is None:
+        start = struct.pack("<HH2sHLHHL", 0x0008, 0x1115, b"SQ", 0, 0xFFFFFFFF, 0xFFFE, 0xE000, 0xFFFFFFFF)
+        return start * depth + struct.pack("<HHLHHL", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0) * depth
+    for _ in range(depth):
+        value = encode_element(
+            Element(SEQUENCE, "SQ", struct.pack("<HHL", 0xFFFE, 0xE000, len(value)) + value), EXPLICIT_LITTLE
+        )
+    return value
 
 
-@pytest.mark.parametrize("depth", [MAXIMUM_NESTING + 1, 10_000])
-def test_sequences_nested_too_deep_are_refused_where_they_are_rebuilt(depth: int) -> None:
-    (element,) = walk(nested(depth), EXPLICIT_LITTLE)
+@pytest.mark.parametrize("length", [None, 0])
+@pytest.mark.parametrize("depth", [MAXIMUM_NESTING + 2, 2_000])
+def test_sequences_nested_too_deep_are_refused_where_they_are_rebuilt(depth: int, length: int | None) -> None:
     with pytest.raises(ElementError, match="too deep"):
-        encode_element(element, EXPLICIT_BIG)
+        encode(walk(nested(depth, length), EXPLICIT_LITTLE), EXPLICIT_BIG)
+
+
+def test_sequences_nested_as_deep_as_allowed_are_rebuilt() -> None:
+    for length in (None, 0):
+        (element,) = walk(nested(MAXIMUM_NESTING, length), EXPLICIT_LITTLE)
+        (read,) = walk(encode_element(element, EXPLICIT_BIG), EXPLICIT_BIG)
+        assert read.value
+
+
+def test_extremely_deep_nesting_is_refused_at_once() -> None:
+    with pytest.raises(ElementError, match="too deep"):
+        list(walk(nested(100_000, None), EXPLICIT_LITTLE))
 
 
 @pytest.mark.parametrize("size", [1, 7, 9, 11])

@@ -35,6 +35,7 @@ _PADDED_WITH_SPACE: Final = frozenset(
 )
 _LONGEST_SHORT: Final = 0xFFFE
 _LONG_NAMES: Final = frozenset(name.decode() for name in LONG_VRS)
+_SHORT_VR_NAMES: Final = {vr: VR_NAMES[vr] for vr in SHORT_VRS}
 
 
 def walk(data: Buffer, encoding: Encoding) -> Iterator[Element]:
@@ -44,6 +45,7 @@ def walk(data: Buffer, encoding: Encoding) -> Iterator[Element]:
     length is the sequence that PS3.5 6.2.2 says it is. Raises ElementError if the bytes are malformed or incomplete,
     if sequences nest deeper than MAXIMUM_NESTING, or at an encapsulated value.
     """
+    data = bytes(data)
     return _walk(data, encoding, 0, len(data), MAXIMUM_NESTING)
 
 
@@ -52,6 +54,7 @@ def parse_sequence(value: Buffer) -> list[dict[int, Element]]:
 
     Raises ElementError as `walk` does.
     """
+    value = bytes(value)
     return [
         {element.tag: element for element in _walk(value, item, start, stop, MAXIMUM_NESTING)}
         for start, stop, item in _items(value, 0, len(value), EXPLICIT_LITTLE)
@@ -123,41 +126,40 @@ def element_at(
 
 def _walk(data: Buffer, encoding: Encoding, position: int, end: int, nesting: int) -> Iterator[Element]:
     explicit, little = encoding
-    explicit_header = EXPLICIT_HEADER[little].unpack_from
-    implicit_header = IMPLICIT_HEADER[little].unpack_from
-    plain = explicit and little
-    short_vrs, names, new = SHORT_VRS, VR_NAMES, tuple.__new__
+    header = (EXPLICIT_HEADER if explicit else IMPLICIT_HEADER)[little].unpack_from
+    # Only the usual case is short cut: explicit little endian elements with 16-bit lengths, out of bytes.
+    quick = _SHORT_VR_NAMES if encoding == EXPLICIT_LITTLE and isinstance(data, bytes) else {}
+    new, element_class = tuple.__new__, Element
+    vr = b""
     while position < end:
         if position + 8 > end:
             raise ElementError("incomplete element", position)
-        vr = b""
         if explicit:
-            group, number, vr, length = explicit_header(data, position)
+            group, number, vr, length = header(data, position)
         else:
-            group, number, length = implicit_header(data, position)
+            group, number, length = header(data, position)
         tag = group << 16 | number
         value = position + 8
-        if plain and vr in short_vrs:
+        if vr in quick:
             after = value + length
             if after > end:
                 raise ElementError("incomplete value", position, tag)
-            yield new(Element, (tag, names[vr], bytes(data[value:after])))
+            yield new(element_class, (tag, quick[vr], data[value:after]))
             position = after
             continue
         if group == DELIMITER_GROUP:  # left over from a sequence: some writers do
             position = value
             continue
-        if explicit and vr not in short_vrs:
-            if vr in LONG_VRS:
-                if position + 12 > end:
-                    raise ElementError("incomplete element", position, tag)
-                (length,) = LONG_LENGTH[little].unpack_from(data, value)
-                value = position + 12
-            elif not vr_name(vr):
-                raise ElementError("no value representation", position, tag)
+        if vr in LONG_VRS:
+            if position + 12 > end:
+                raise ElementError("incomplete element", position, tag)
+            (length,) = LONG_LENGTH[little].unpack_from(data, value)
+            value = position + 12
+        elif explicit and not vr_name(vr):
+            raise ElementError("no value representation", position, tag)
         undefined = length == UNDEFINED_LENGTH
         if undefined:
-            after = skip_undefined(data, value, end, inner_encoding(encoding, vr))
+            after = skip_undefined(data, value, end, inner_encoding(encoding, vr), nesting=nesting)
             stop = after - 8
         else:
             after = stop = value + length
@@ -182,7 +184,7 @@ def _items(data: Buffer, position: int, end: int, encoding: Encoding) -> Iterato
             raise ElementError("sequence without item", position - 8, tag)
         item = item_encoding(data, position, end, encoding)
         if length == UNDEFINED_LENGTH:
-            after = skip_undefined(data, position, end, item, item=True)
+            after = skip_undefined(data, position, end, item, item=True, nesting=MAXIMUM_NESTING)
             stop = after - 8
         else:
             after = stop = position + length

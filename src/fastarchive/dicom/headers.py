@@ -154,6 +154,14 @@ def _scan_implicit(
             return PixelElement(tag, vr_of(tag), position - 8, position, defined)
         if tag >> 16 == DELIMITER_GROUP:
             continue
+        if length != UNDEFINED_LENGTH and (name := vr_of(tag)) != "SQ":
+            after = position + length
+            if after > end:
+                raise IncompleteError("incomplete value", position, tag)
+            value = bytes(data[position:after])
+            elements[tag] = Element(tag, name, value if little else swap_bytes(name, value))
+            position = after
+            continue
         position, element = _take(
             data, end, encoding, tag, b"", position=position, length=length, wanted=read in wanted
         )

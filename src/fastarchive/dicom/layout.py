@@ -84,14 +84,18 @@ def item_encoding(data: Buffer, start: int, end: int, encoding: Encoding) -> Enc
     return encoding
 
 
-def skip_undefined(data: Buffer, position: int, end: int, encoding: Encoding, *, item: bool = False) -> int:
+def skip_undefined(
+    data: Buffer, position: int, end: int, encoding: Encoding, *, item: bool = False, nesting: int | None = None
+) -> int:
     """The offset just after the delimiter that ends the undefined-length value, or item, starting at `position`.
 
     Defined lengths are leapt over; undefined ones are followed with a list of what encloses them rather than by
     recursion, so that nesting costs nothing but its own bytes. Also skips the fragments of encapsulated pixel data.
-    Raises IncompleteError if the delimiter isn't there, ElementError if the bytes make no sense.
+    Raises IncompleteError if the delimiter isn't there, ElementError if the bytes make no sense, or if sequences of
+    undefined length nest deeper than `nesting`.
     """
     enclosing: list[Encoding] = []
+    deepest = end if nesting is None else 2 * nesting  # a sequence and an item at each depth
     in_item = item
     while True:
         if position + 8 > end:
@@ -132,6 +136,8 @@ def skip_undefined(data: Buffer, position: int, end: int, encoding: Encoding, *,
         # A 16-bit length can't be undefined, so the comparison needs no look at the VR.
         if length == UNDEFINED_LENGTH:
             enclosing.append(encoding)
+            if len(enclosing) > deepest:
+                raise ElementError("sequences nested too deep", position)
             in_item = False
             encoding = inner_encoding(encoding, vr)
         else:
