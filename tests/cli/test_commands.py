@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from fastarchive import settings
+from fastarchive import __version__, settings
 from fastarchive.cli import app
 
 COMMANDS = ("serve", "import", "find", "status", "echo", "settings")
@@ -23,6 +23,10 @@ def test_help_names_every_command() -> None:
     assert result.exit_code == 0
     for command in COMMANDS:
         assert command in result.stdout
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"fastarchive {__version__}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -81,8 +81,10 @@ def import_one(archive: Archive, path: Path, named: bool, summary: Summary) -> N
         receipt = archive.import_file(path)
         size = path.stat().st_size
     except NotDicomFile as error:
-        directory = path.name.upper() == "DICOMDIR" or "DICOMDIR" in str(error)
-        summary.add("refused" if named and not directory else "skipped", path, reason=str(error))
+        # What says that it is DICOM and can't be read is worth a look; other things lie in folders by the way.
+        directory = "DICOMDIR" in str(error)
+        refused = not directory and (named or _says_it_is_dicom(path))
+        summary.add("refused" if refused else "skipped", path, reason=str(error))
     except IntakeError as error:
         summary.add("refused", path, reason=str(error))
     except OSError as error:
@@ -99,6 +101,11 @@ def import_one(archive: Archive, path: Path, named: bool, summary: Summary) -> N
                 summary.add(
                     "refused", path, reason="another data set is stored under its SOP Instance UID; it was kept"
                 )
+
+
+def _says_it_is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def import_all(
