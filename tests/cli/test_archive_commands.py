@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -28,7 +29,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield folder / "data"
 
 
-def lines(result: Result) -> list[dict[str, str]]:
+def lines(result: Result) -> list[dict[str, Any]]:
     assert result.exit_code == 0, result.output
     return [json.loads(line) for line in result.stdout.splitlines()]
 
