@@ -27,11 +27,16 @@ class CodeSet:
         if not self.wide:
             text = run.decode("ascii", "replace")
             return text.translate(_YEN) if self.yen else text
-        characters = []
-        for start in range(0, len(run), 2):
-            pair = bytes(byte | 0x80 for byte in run[start : start + 2])
-            characters.append((self.prefix + pair).decode(self.codec, "replace")[:1] or "\ufffd")
-        return "".join(characters)
+        raised = run.translate(_RAISED)
+        if not self.prefix:
+            try:
+                return raised.decode(self.codec)
+            except UnicodeDecodeError:
+                pass  # pair by pair, so that one bad pair costs one character
+        return "".join(
+            (self.prefix + raised[start : start + 2]).decode(self.codec, "replace")[:1]
+            for start in range(0, len(raised), 2)
+        )
 
     def encode(self, character: str) -> bytes | None:
         """The bytes of one character, without escape sequence; None if this set has no such character."""
@@ -53,6 +58,7 @@ class CodeSet:
         return bytes(byte & 0x7F for byte in encoded[len(self.prefix) :])
 
 
+_RAISED: Final = bytes(byte | 0x80 for byte in range(256))
 _YEN: Final = {ord("~"): "‾"}
 
 ASCII: Final = CodeSet(b"\x1b(B", "ascii", in_g1=False)

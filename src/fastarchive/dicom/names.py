@@ -42,6 +42,10 @@ _NOTHING: Final = compile_wildcard("")
 
 
 def _folded_groups(text: str) -> tuple[str, ...]:
+    text = text.rstrip(" \0")
+    if text.isascii() and "=" not in text and " " not in text and "\0" not in text:
+        group = text.lower().rstrip("^")  # what the line below comes to for most names
+        return (group,) if group else ()
     return tuple(fold(group) for group in person_name_groups(text))
 
 
