@@ -18,7 +18,7 @@ from fastarchive.store.follow import Positions
 
 _CHECKPOINT: Final = struct.Struct("<IQQ")
 _TOMBSTONE: Final = struct.Struct("<QQQ")
-_FEW: Final = 20_000
+FEW: Final = 20_000
 """Hits that are found in one search rather than window by window."""
 _MOST_BUCKETS: Final = 4096
 """Buckets in one window at most: each is a list to read in every segment."""
@@ -168,7 +168,7 @@ class Snapshot:
         query = schema.to_query(level, condition)
         estimate = self.estimate(level, condition)
         done = 0
-        if estimate > _FEW:
+        if estimate > FEW:
             finished = False
             for window in self._windows(query, estimate, excluded, first_page, page_size):
                 done, finished = window.done, window.finished
@@ -209,7 +209,7 @@ class Snapshot:
             yield _Window(done, pages, first >= buckets)
             if not counted and len(hits) * 4 < wanted:
                 counted = True
-                if self._count(query) <= _FEW:
+                if self._count(query) <= FEW:
                     return
             wanted = min(page_size, wanted * 4)
             width = max(1, min(width * 8, width * wanted // max(1, len(hits))))
