@@ -119,3 +119,24 @@ def test_series_of_the_same_uid_in_two_studies_stay_apart() -> None:
     assert executed(query("IMAGE", options=relational, Modality="MR"), view) == ["9.2"]
     assert executed(query("IMAGE", StudyInstanceUID="1", SeriesInstanceUID="5"), view) == ["9.1"]
     assert set(executed(query("IMAGE", options=relational, SeriesInstanceUID="5"), view)) == {"9.1", "9.2"}
+
+
+def test_M11_long_lists_of_uids_find_each_once() -> None:
+    view = MemoryView(documents_of(Instance("P", f"1.{n}", f"1.{n}.1", f"9.{n}") for n in range(40)))
+    uids = [f"1.{n}" for n in range(3_000)] * 2
+    found = executed(query("STUDY", StudyInstanceUID="\\".join(uids)), view)
+    assert sorted(found) == sorted(f"1.{n}" for n in range(40))
+
+
+def test_X7_a_sender_that_declares_the_wrong_character_set() -> None:
+    view = MemoryView(documents_of([Instance("P", "1", "2", "3", {"PatientName": "王^小东"})]))
+    keys = {"PatientName": "王*".encode("gb18030")}
+    assert executed(query("STUDY", keys, character_set="ISO_IR 100"), view) == []
+    told = FindOptions(declared_character_set="GB18030")
+    assert executed(query("STUDY", keys, options=told, character_set="ISO_IR 100"), view) == ["1"]
+
+
+def test_X5_names_match_across_character_sets() -> None:
+    view = MemoryView(documents_of([Instance("P", "1", "2", "3", {"PatientName": "Müller^Jörg=王^小东"})]))
+    assert executed(query("STUDY", PatientName="Müller*".encode("latin-1"), character_set="ISO_IR 100"), view) == ["1"]
+    assert executed(query("STUDY", PatientName="王*".encode("gb18030"), character_set="GB18030"), view) == ["1"]

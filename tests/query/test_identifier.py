@@ -165,6 +165,8 @@ def test_binary_keys_are_read_as_numbers() -> None:
     found = query("IMAGE", StudyInstanceUID="1", SeriesInstanceUID="2", Rows=512)
     assert found.matchers[-1].matches(["512"])
     assert not found.matchers[-1].matches(["128"])
+    spaces = query("IMAGE", StudyInstanceUID="1", SeriesInstanceUID="2", Rows=b"  ")  # 0x2020
+    assert spaces.matchers[-1].matches(["8224"])
     three_bytes = b"\x28\0\x10\0US\3\0\1\2\3"
     data = identifier("IMAGE", StudyInstanceUID="1", SeriesInstanceUID="2") + three_bytes
     assert refused(data).offending == (tag_of("Rows"),)

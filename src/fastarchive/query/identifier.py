@@ -213,7 +213,7 @@ def _key(
     kind = model.kind_of(tag, home) or Kind.OPTIONAL
     if home.depth > level.depth:
         return Key(tag, vr, home, holder, kind, Use.BELOW)
-    if not element.value.strip(b" "):
+    if not element.value:
         return Key(tag, vr, home, holder, kind, Use.RETURN)  # the most common key there is
     try:
         matcher = compile_matcher(tag, vr, key_text(element, vr, character_set), options.matching)
