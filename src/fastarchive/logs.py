@@ -122,6 +122,6 @@ def configure(
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger(_ROOT).setLevel(level.upper())
-    # A peer that goes away in mid-write is an event of its association, not a traceback of asyncio's.
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL if level != "debug" else logging.DEBUG)
+    # asyncio warns of every write to a connection that is gone; that is an event of its association and logged there.
+    logging.getLogger("asyncio").setLevel(logging.ERROR if level != "debug" else logging.DEBUG)
     logging.raiseExceptions = False

@@ -163,7 +163,7 @@ class Settings(BaseModel):
         default=8080,
     )
     workers: int = _field(
-        "Worker processes, each with an event loop and threads of its own. Default: one for each CPU, at most four.",
+        "Worker processes, each with an event loop and threads of its own; supervisor and index writer are two more.",
         "1 to 64",
         default_factory=_default_workers,
         ge=1,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -35,9 +36,10 @@ DRAINED = 0
 FORCED = 1
 WORKER_GRACE = 10.0
 """Seconds a worker gets beyond ``drain_seconds``, to abort what is left and to close its pack."""
-TURN_AWAY_PAUSE = 0.1
 INDEXER_GRACE = 60.0
 """Seconds the index writer gets for its last commit."""
+TURN_AWAY_PAUSE = 0.1
+OPEN_FILES = 65_536
 
 
 def run(settings: Settings) -> int:
@@ -46,6 +48,7 @@ def run(settings: Settings) -> int:
     Raises AlreadyRunning, ListenError, StartFailed, OSError.
     """
     logs.configure(level=settings.log_level, style=settings.log_format, role="supervisor")
+    _allow_many_files()
     directory = RunDirectory(settings.data)
     with ExitStack() as stack:
         stack.enter_context(directory.locked())
@@ -59,6 +62,14 @@ def run(settings: Settings) -> int:
             if failed is not None and rest is None:
                 raise StartFailed(str(_first(failed))) from None
             raise
+
+
+def _allow_many_files() -> None:
+    """Raise the limit of open files to what is permitted: every association and every pack being read is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _supervise(settings: Settings, directory: RunDirectory, dicom: socket.socket, http: socket.socket) -> int:
