@@ -54,7 +54,7 @@ def test_whatever_is_durable_is_seen_while_the_writer_is_killed_again_and_again(
     reader = Index(tmp_path)
     entries: list[Entry] = []
     with Log(tmp_path, sync=False) as log:
-        for turn in range(6):
+        for turn in range(4):
             process = _start(tmp_path)
             deadline = time.monotonic() + chance.uniform(0.05, 0.5)
             most = len(entries) + 150

@@ -18,7 +18,7 @@ from fastarchive.store.record import Record, deletion
 from tests.index.archives import Entry, Expected, append, random_records, record_of
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.lists(random_records(), max_size=8), st.sampled_from("wwvl"), st.booleans()), max_size=5))
 def test_any_records_in_any_batches_give_the_documents_of_the_model(
     steps: list[tuple[list[Record], str, bool]],

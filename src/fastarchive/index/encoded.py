@@ -19,6 +19,7 @@ COMMON_TAGS: Final = EVERY_LEVEL_TAGS - {SPECIFIC_CHARACTER_SET}
 """What every document of every level has from its records."""
 INSTANCE_TAGS: Final = frozenset(tag for tag, level in LEVEL_OF.items() if level is Level.IMAGE)
 """What describes an instance."""
+_KEPT: Final = INSTANCE_TAGS | COMMON_TAGS
 BELOW_SERIES: Final = INSTANCE_TAGS | PIXEL_TAGS
 """What may differ from instance to instance of a series."""
 
@@ -47,11 +48,25 @@ def says_something(vr: bytes, value: bytes) -> bool:
 
 def instance_elements(data: bytes, position: int = 0) -> dict[int, bytes]:
     """What describes an instance among the elements from `position` on, empty values left out."""
-    return {
-        tag: value
-        for tag, vr, value, _ in walk(data, position)
-        if (tag in INSTANCE_TAGS or tag in COMMON_TAGS) and says_something(vr, value)
-    }
+    # A walk written out: this runs for every instance that a query looks at.
+    found: dict[int, bytes] = {}
+    unpack, end = _SHORT.unpack_from, len(data)
+    while position + 8 <= end:
+        group, element, vr, size = unpack(data, position)
+        position += 8
+        if vr in LONG_VRS:
+            if position + 4 > end:
+                break
+            size = int.from_bytes(data[position : position + 4], "little")
+            position += 4
+        tag = group << 16 | element
+        value = data[position : position + size]
+        position += size
+        if position > end:
+            break
+        if tag in _KEPT and (value.strip(_PADDING) or (value and vr in _BINARY_VRS)):
+            found[tag] = value
+    return found
 
 
 def encode_elements(elements: dict[int, bytes]) -> bytes:

@@ -53,6 +53,7 @@ class IndexWriter:
         self._reader = RecordReader(directory)
         self._waiting = 0
         self._since = 0.0
+        self._failed = False
         self._index: tantivy.Index
         self._writer: tantivy.IndexWriter
         self._snapshot: Snapshot
@@ -136,18 +137,23 @@ class IndexWriter:
         """Follow the log until `stop` is set, then commit. Goes on after errors of the disk."""
         while not stop.is_set():
             try:
+                if self._failed:
+                    self.reopen()
                 if not self.step():
                     stop.wait(_IDLE_SECONDS)
             except (OSError, ValueError):
                 _log.exception("the index can't be written; going back to its last commit")
+                self._failed = True
+            if self._failed:  # not while the exception keeps Tantivy's writer, and with it its lock, alive
                 stop.wait(_RETRY_SECONDS)
-                self.reopen()
-        self.commit()
+        if not self._failed:
+            self.commit()
 
     def reopen(self) -> None:
-        """Go back to the last commit."""
+        """Go back to the last commit. Raises OSError or ValueError when that can't be done now; may be tried again."""
         self._release()
         self._open()
+        self._failed = False
 
     def close(self) -> None:
         """Let go of the index; what was not committed is merged again next time."""
@@ -165,18 +171,35 @@ class IndexWriter:
 
     def _open(self) -> None:
         self._waiting = 0
+        unusable = self._load()
+        if unusable is not None:
+            self._make(unusable)
+            if (unusable := self._load()) is not None:
+                raise ValueError(f"the index just made is unusable: {unusable}")
+        self._ledger = Ledger(self._snapshot, self._reader)
+        self._follower = Follower(self._directory, self._snapshot.positions)
+        self._writer = self._index.writer(_HEAP, 1)
+
+    def _load(self) -> str | None:
+        """Open the index there is; why it is unusable, "" if there is none. Raises OSError."""
+        if not self._path.exists():
+            return ""
+        if not (self._path / "meta.json").exists():
+            return "its directory holds no index"
         try:
-            self._use()
-            beyond = reaches_beyond(self._snapshot.positions, self._directory)
-            if beyond is None:
-                return
-            reason = f"it reaches beyond pack {beyond}"
-        except FileNotFoundError:
-            reason = ""
-        except (KeyboardInterrupt, SystemExit, MemoryError):
+            self._index = tantivy.Index(schema.SCHEMA, path=str(self._path))
+            schema.register_tokenizers(self._index)
+            self._index.reload()
+            self._snapshot = Snapshot(self._index.searcher())
+        except (KeyboardInterrupt, SystemExit, MemoryError, OSError):
             raise
         except BaseException as error:  # a panic of Tantivy is a BaseException
-            reason = str(error) or type(error).__name__
+            return str(error) or type(error).__name__
+        beyond = reaches_beyond(self._snapshot.positions, self._directory)
+        return None if beyond is None else f"it reaches beyond pack {beyond}"
+
+    def _make(self, reason: str) -> None:
+        """Put an empty index in the place of an unusable one."""
         self._release()
         if reason:
             _log.warning("the index is dropped and built anew from the packs: %s", reason)
@@ -189,21 +212,6 @@ class IndexWriter:
         fresh.mkdir(parents=True)
         tantivy.Index(schema.SCHEMA, path=str(fresh), reuse=False)
         fresh.rename(self._path)
-        self._use()
-
-    def _use(self) -> None:
-        """Open the index there is. Raises FileNotFoundError if there is none."""
-        if not (self._path / "meta.json").exists():
-            if self._path.exists():
-                raise ValueError("no index in its directory")
-            raise FileNotFoundError(self._path)
-        self._index = tantivy.Index(schema.SCHEMA, path=str(self._path))
-        schema.register_tokenizers(self._index)
-        self._index.reload()
-        self._snapshot = Snapshot(self._index.searcher())
-        self._ledger = Ledger(self._snapshot, self._reader)
-        self._follower = Follower(self._directory, self._snapshot.positions)
-        self._writer = self._index.writer(_HEAP, 1)
 
 
 def _lock(directory: Path) -> int:
