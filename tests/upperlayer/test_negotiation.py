@@ -56,6 +56,14 @@ def test_the_requestors_order_if_wanted() -> None:
     assert accepted(asked, replace(POLICY, requestor_order=True)).contexts[1].transfer_syntax == IMPLICIT
 
 
+def test_a_transfer_syntax_preferred_over_the_one_that_would_be_taken() -> None:
+    policy = replace(POLICY, requestor_order=True, preferred_over={IMPLICIT: EXPLICIT})
+    both = request(ProposedContext(VERIFICATION, [IMPLICIT, EXPLICIT]))
+    assert accepted(both, policy).contexts[1].transfer_syntax == EXPLICIT
+    only = request(ProposedContext(VERIFICATION, [IMPLICIT]))
+    assert accepted(only, policy).contexts[1].transfer_syntax == IMPLICIT
+
+
 def test_128_contexts() -> None:
     agreed = accepted(request(*[ProposedContext(VERIFICATION, [IMPLICIT])] * 128))
     assert sorted(agreed.contexts) == list(range(1, 256, 2))

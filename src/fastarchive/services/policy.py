@@ -70,7 +70,8 @@ def acceptor_policy(
     who may call, nobody named means anybody (others 1/1/3). `maximum_length`: the longest P-DATA-TF it takes, bytes.
 
     Within a context the requestor's first transfer syntax that is known wins: it is the one the requestor has the
-    instance in, and everything is stored as received.
+    instance in, and everything is stored as received. Only where that is implicit VR or big endian and explicit VR
+    little endian was proposed beside it, the latter is taken: it says what private elements are.
     """
     allowed = frozenset(calling_titles)
 
@@ -104,6 +105,7 @@ def acceptor_policy(
         called_titles=None if called_titles is None else frozenset(called_titles),
         calling=calling,
         requestor_order=True,
+        preferred_over=dict.fromkeys((IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN), EXPLICIT_VR_LITTLE_ENDIAN),
         roles=roles,
         extended=extended,
         maximum_length=maximum_length,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastarchive.dicom.uids import APPLICATION_CONTEXT, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from fastarchive.upperlayer.errors import LocalProtocolError
@@ -76,6 +76,8 @@ class AcceptorPolicy:
     """(calling AE title, called AE title, peer's host) -> whether that AE may associate."""
     requestor_order: bool = False
     """Take the requestor's first acceptable transfer syntax instead of the policy's first that was proposed."""
+    preferred_over: Mapping[str, str] = field(default_factory=dict)
+    """Transfer syntax that would be taken -> the one to take instead where that was proposed in the same context."""
     roles: Callable[[str, bool, bool], tuple[bool, bool]] = _scu_only
     """(SOP class, SCU asked, SCP asked) -> roles the requestor gets; more than asked for is cut (PS3.7 D.3.3.4)."""
     extended: Callable[[str, bytes], bytes | None] = _no_extension
@@ -160,7 +162,10 @@ def _choose(proposal: ContextProposal, policy: AcceptorPolicy) -> ContextResult:
     first, second = (proposed, acceptable) if policy.requestor_order else (acceptable, proposed)
     for syntax in first:
         if syntax in second:
-            return ContextResult(proposal.id, ACCEPTED, syntax)
+            better = policy.preferred_over.get(syntax, syntax)
+            return ContextResult(
+                proposal.id, ACCEPTED, better if better in proposed and better in acceptable else syntax
+            )
     return ContextResult(proposal.id, TRANSFER_SYNTAXES_NOT_SUPPORTED, proposed[0] if proposed else "")
 
 
