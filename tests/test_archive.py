@@ -49,7 +49,7 @@ def encoded(data_set: Dataset) -> bytes:
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     write_dataset(buffer, data_set)
-    return buffer.getvalue()
+    return bytes(buffer.getvalue())
 
 
 def store(archive: Archive, data_set: Dataset) -> Receipt:
