@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from fastarchive.cli import app, requests
 from fastarchive.cli.output import Address
 from tests.server.harness import RunningArchive, alive, eventually, run_command
-from tests.server.instances import small_instance, sop_instance_uid, write_instances
+from tests.server.instances import sop_instance_uid, write_instances
 
 
 @pytest.fixture(scope="module")
@@ -169,8 +169,16 @@ def test_everything_killed_at_one_moment_leaves_no_loss(archive: RunningArchive,
     assert found(archive) == {sop_instance_uid(number) for number in range(35)}
 
 
+def test_import_works_beside_the_running_archive(archive: RunningArchive, tmp_path: Path) -> None:
+    write_instances(tmp_path, range(33, 40))
+    result = CliRunner().invoke(app, ["import", "--data", str(archive.data), str(tmp_path), "--json"])
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    assert (summary["stored"], summary["already_present"]) == (5, 2)
+    assert found(archive) == {sop_instance_uid(number) for number in range(40)}
+
+
 def test_instance_is_stored_once(archive: RunningArchive, tmp_path: Path) -> None:
     before = archive.status()["archive"]["instances"]
     store(archive, tmp_path, range(30, 35))
     assert archive.status()["archive"]["instances"] == before
-    assert small_instance(3) == small_instance(3)
