@@ -34,6 +34,7 @@ from fastarchive.dicom.part10 import (
 from fastarchive.index.view import Index, View
 from fastarchive.index.writer import IndexBusy, IndexWriter
 from fastarchive.query import keywords
+from fastarchive.query.explain import Explanation
 from fastarchive.store.blobs import Blobs, Reader
 from fastarchive.store.encoding import EncodedRecord
 from fastarchive.store.intake import SPILL, Intake
@@ -265,13 +266,29 @@ class Archive:
     ) -> Iterator[dict[str, str]]:
         """Rows of the entities of ``level`` (PATIENT, STUDY, SERIES, IMAGE) that match, as keyword → text.
 
-        keys: DICOM keywords and values as in a C-FIND identifier (wildcards, ranges, UID lists), of any level. returning:
-        keywords to return besides them; by default those that tell the entities of a level apart.
+        keys: DICOM keywords and values as in a C-FIND identifier (wildcards, ranges, UID lists), of any level.
+        returning: keywords to return besides them; by default those that tell the entities of a level apart.
 
         Raises ``query.keywords.KeywordError`` for a level, keyword or value that can't be.
         """
-        asked = [f"{keyword}={value}" for keyword, value in (keys or {}).items()]
-        return keywords.find(keywords.parse_keywords(level, asked, returning), self.view())
+        return keywords.find(keywords.parse_keywords(level, _pairs(keys), returning), self.view())
+
+    def explain(
+        self,
+        level: str,
+        keys: Mapping[str, str] | None = None,
+        returning: Iterable[str] = (),
+        *,
+        values: bool = True,
+        seconds: float | None = None,
+    ) -> Explanation:
+        """How :meth:`find` answers: the keys, the plan and the work of each step. The query is run, without a limit to
+        its time unless ``seconds`` is given. Without ``values`` nothing of what the keys ask for is repeated.
+
+        Raises ``query.keywords.KeywordError`` as :meth:`find`.
+        """
+        query = keywords.parse_keywords(level, _pairs(keys), returning)
+        return keywords.explained(query, self.view(), values=values, seconds=seconds)
 
     def read(self, sop_instance: str) -> Reader:
         """A reader of the data set, as it was received.
@@ -340,6 +357,10 @@ class Archive:
             return
         timings.update(encoded.timings)
         result.set_result(Receipt(Outcome.STORED, encoded.record.sop_instance, future.result(), timings))
+
+
+def _pairs(keys: Mapping[str, str] | None) -> list[str]:
+    return [f"{keyword}={value}" for keyword, value in (keys or {}).items()]
 
 
 @dataclass(frozen=True, slots=True)
