@@ -64,6 +64,17 @@ def test_find_prints_lines_of_values_when_piped(filled: Path) -> None:
     }
 
 
+def test_find_explains_instead_of_answering(filled: Path) -> None:
+    result = run("find", "image", "--data", filled, "PatientID=P1", "--explain")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("IMAGE query in Study Root, relational\nkeys\n")
+    assert "find IMAGE: 10 found" in result.stdout
+    (explained,) = lines(run("find", "image", "--data", filled, "PatientID=P1", "--explain", "--json"))
+    assert explained["plan"]["found"] == 10
+    assert run("find", "image", "--explain", "--server", "localhost:11112").exit_code == 2
+    assert run("find", "image", "--data", filled, "--explain", "-n", "1").exit_code == 2
+
+
 def test_find_stops_at_a_limit_and_nothing_is_no_error(filled: Path) -> None:
     assert len(lines(run("find", "image", "--data", filled, "-n", "7", "--json"))) == 7
     assert run("find", "study", "--data", filled, "PatientID=NOBODY").stdout == ""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from fastarchive.dicom.attributes import InformationModel, Level
 from fastarchive.dicom.dictionary import tag_of
 from fastarchive.dicom.matching import Matching
 from fastarchive.index.conditions import Term
-from fastarchive.query.explain import CLAUSES, explain
+from fastarchive.query.explain import CLAUSES, RULES, explain
 from fastarchive.query.keywords import explained
 from fastarchive.query.options import FindOptions
 from fastarchive.query.plan import Lookup, Scan, Walk, plan
@@ -73,38 +74,79 @@ def test_explain_names_keys_and_steps() -> None:
     asked = query(
         "SERIES", model=InformationModel.STUDY_ROOT, StudyInstanceUID="1.2", Modality="C*", SeriesNumber="", KVP=""
     )
-    assert explain(plan(asked, VIEW)) == [
-        "SERIES query, Study Root, hierarchical",
-        "  Modality (required): wild card matching (C.2.2.2.4), index: Modality holds c…",
-        "  KVP (unknown): ignored: not supported",
-        "  StudyInstanceUID (unique): single value matching (C.2.2.2.1), index: StudyInstanceUID is 1.2",
-        "  SeriesNumber (required): is returned",
-        "  decide by Modality, StudyInstanceUID",
-        "  join STUDY",
-        "  scan SERIES: StudyInstanceUID is 1.2 and Modality holds c…",
+    assert explain(plan(asked, VIEW)).lines() == [
+        "SERIES query in Study Root, hierarchical",
+        "keys",
+        "  Modality          required  matches by wild card (C.2.2.2.4, M5), index: Modality holds c…",
+        "  KVP               unknown   ignored: not supported",
+        "  StudyInstanceUID  unique    matches by single value (C.2.2.2.1, M3), index: StudyInstanceUID is 1.2",
+        "  SeriesNumber      required  is returned",
+        "plan",
+        "  find SERIES",
+        "    each has to meet Modality, StudyInstanceUID",
+        "    each is joined with STUDY",
+        "    search SERIES for StudyInstanceUID is 1.2 and Modality holds c…",
+        "residual: none, an index narrows every matching key",
     ]
 
 
 def test_explain_shows_a_walk() -> None:
     asked = query("IMAGE", options=RELATIONAL, PatientID="P1")
-    assert explain(plan(asked, VIEW)) == [
-        "IMAGE query, Study Root, relational",
-        "  PatientID (required): single value matching (C.2.2.2.1), index: PatientID is P1",
-        "  decide by PatientID",
-        "  join PATIENT, STUDY",
-        "  walk down to IMAGE: everything, from",
-        "    decide by PatientID",
-        "    join PATIENT",
-        "    scan STUDY: PatientID is P1",
+    assert explain(plan(asked, VIEW)).lines()[3:] == [
+        "plan",
+        "  find IMAGE",
+        "    each has to meet PatientID",
+        "    each is joined with PATIENT, STUDY",
+        "    walk down to IMAGE, everything, from",
+        "      find STUDY",
+        "        each has to meet PatientID",
+        "        each is joined with PATIENT",
+        "        search STUDY for PatientID is P1",
+        "residual: none, an index narrows every matching key",
     ]
 
 
 def test_explain_tells_what_was_expected_and_done() -> None:
-    lines = explained(query("STUDY", PatientID="P1"), VIEW)
-    assert len(lines) == 5
-    assert re.fullmatch(r"  decide by PatientID → 1 of 1 in \d+\.\d ms", lines[2])
-    assert lines[3:] == ["  join PATIENT", "  scan STUDY: PatientID is P1 (about 1)"]
+    explanation = explained(query("STUDY", PatientID="P1"), VIEW)
+    found, *rest = explanation.lines()[4:]
+    assert re.fullmatch(r"  find STUDY: 1 found, 1 looked at, \d+\.\d ms", found)
+    assert rest[2] == "    search STUDY for PatientID is P1 (expected: 1)"
+    step = explanation.as_json()["plan"]
+    assert (step["found"], step["looked_at"], step["expected"]) == (1, 1, 1)
+    assert json.loads(json.dumps(explanation.as_json())) == explanation.as_json()
+
+
+def test_explain_names_what_is_not_narrowed() -> None:
+    asked = query("STUDY", StudyTime="1000-", NumberOfStudyRelatedSeries="1")
+    fuzzy = query("STUDY", options=FindOptions(fuzzy=True), PatientName="JON")
+    assert explain(plan(asked, VIEW)).residual == ("NumberOfStudyRelatedSeries",)
+    assert explain(plan(fuzzy, VIEW)).residual == ("PatientName",)
+    assert explain(plan(fuzzy, VIEW)).options == ("fuzzy names",)
+
+
+def test_an_explanation_without_values_repeats_none() -> None:
+    keys = {
+        "PatientName": "SECRET*\\*SECRET",
+        "PatientID": "SECRET",
+        "StudyDate": "19470615",
+        "StudyTime": "194706-1948",
+        "AccessionNumber": "SECRET\\SECRET2",
+        "StudyInstanceUID": "1.2.19470615",
+    }
+    for level in ("STUDY", "SERIES", "IMAGE"):
+        asked = query(level, keys, options=RELATIONAL)
+        explanation = explained(asked, VIEW, values=False)
+        text = "\n".join(explanation.lines()) + json.dumps(explanation.as_json())
+        assert "secret" not in text.lower()
+        assert "1947" not in text
+
+
+def test_explain_says_when_it_was_stopped() -> None:
+    explanation = explained(query("STUDY"), VIEW, seconds=0)
+    assert not explanation.complete
+    assert explanation.lines()[-1].startswith("stopped before the end")
+    assert explained(query("STUDY"), VIEW, seconds=60).complete
 
 
 def test_every_kind_of_matching_has_its_clause() -> None:
-    assert set(CLAUSES) == set(Matching)
+    assert set(CLAUSES) == set(RULES) == set(Matching)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fastarchive.cli.output import fail, load_settings, on_terminal, one_line, parse_address, print_json, print_table
+
+if TYPE_CHECKING:
+    from fastarchive.archive import Archive
 
 WIDE_COLUMNS = 9
 Row = Mapping[str, str]
@@ -44,12 +48,14 @@ def find(
     limit: Annotated[int | None, typer.Option("--limit", "-n", help="Stop after so many.", min=1)] = None,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", metavar="FILE")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show how it is answered instead of the answers.")] = False,
 ) -> None:
     """Find patients, studies, series or images.
 
     - `fastarchive find study --data ./archive 'PatientName=SMITH*' StudyDate=20240101-20241231`
     - `fastarchive find series --server ARCHIVE@127.0.0.1:11112 StudyInstanceUID=1.2.3 --return Manufacturer`
     - `fastarchive find image Modality=CT --json | jq .SOPInstanceUID`
+    - `fastarchive find study 'PatientName=SMITH*' --explain`
 
     Values match as DICOM has it (PS3.4 C.2.2.2): * and ? stand for any characters, A-B is a range of dates or times,
     UIDs may be a list joined by \\\\. On a terminal the answers are a table, elsewhere lines of values between tabs
@@ -59,7 +65,12 @@ def find(
     """
     if server is not None and data is not None:
         fail("--data and --server exclude each other", 2)
+    if explain and (server is not None or limit is not None):
+        fail("--explain works on an archive's folder and on all answers: not with --server or --limit", 2)
     wanted = _parse_keys(keys or [])
+    if explain:
+        _explain(load_settings({"data": data}, config).data, level, wanted, returning or [], as_json=as_json)
+        return
     rows: Iterator[Row]
     if server is not None:
         rows = _from_server(server, calling, level, wanted, returning or [], limit=limit)
@@ -86,12 +97,31 @@ def _parse_keys(keys: Sequence[str]) -> dict[str, str]:
 
 
 def _from_folder(folder: Path, level: LevelName, keys: Mapping[str, str], returning: Sequence[str]) -> Iterator[Row]:
+    with _opened(folder) as archive:
+        yield from archive.find(level.value.upper(), keys, returning)
+
+
+def _explain(
+    folder: Path, level: LevelName, keys: Mapping[str, str], returning: Sequence[str], *, as_json: bool
+) -> None:
+    with _opened(folder) as archive:
+        explanation = archive.explain(level.value.upper(), keys, returning)
+    if as_json:
+        print_json(explanation.as_json())
+        return
+    for line in explanation.lines():
+        typer.echo(one_line(line))
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[Archive]:
+    """The archive in a folder, to be read; what goes wrong in the block ends the command with a message."""
     from fastarchive.archive import Archive
     from fastarchive.query.keywords import KeywordError
 
     try:
         with Archive.open(folder, read_only=True) as archive:
-            yield from archive.find(level.value.upper(), keys, returning)
+            yield archive
     except KeywordError as error:
         fail(str(error), 2)
     except OSError as error:

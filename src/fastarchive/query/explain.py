@@ -1,15 +1,24 @@
-"""A query and its plan in words: to learn from, to debug with, and for tests to hold plans to."""
+"""A query and its plan in words: to learn from, to debug with, and for tests to hold plans to.
+
+An ``Explanation`` says how a query was read (each key with its kind, its matching and the clause of PS3.4), how it is
+answered (the steps of the plan with what was expected and what was done), and what the index could not help with.
+Made with ``values=False`` it holds no value of any key, so that it can be logged: numbers, keywords and times only.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
 
-from fastarchive.dicom.dictionary import keyword_of
+from fastarchive.dicom.attributes import ANSWERED_AT_EVERY_LEVEL, UNIQUE_KEYS
+from fastarchive.dicom.dictionary import keyword_of, vr_of
 from fastarchive.dicom.matching import Matching
 from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, Range, Term
 from fastarchive.index.view import View
+from fastarchive.query.computed import AGGREGATES
 from fastarchive.query.criteria import criteria_of
-from fastarchive.query.identifier import FindQuery, Key, Use
+from fastarchive.query.identifier import Key, Use
 from fastarchive.query.narrow import EVERYTHING, narrow
 from fastarchive.query.plan import Lookup, Plan, Scan, Select, Trace, Walk
 
@@ -25,77 +34,298 @@ CLAUSES: Final = {
 }
 """The clause of PS3.4 that says how each kind of matching works."""
 
+RULES: Final = {
+    Matching.SINGLE: "M3",
+    Matching.UID_LIST: "M11",
+    Matching.UNIVERSAL: "M1",
+    Matching.WILDCARD: "M5",
+    Matching.RANGE: "M14",
+    Matching.EMPTY: "M20",
+    Matching.MULTIPLE: "M12",
+    Matching.FUZZY: "M22",
+}
+"""The rule of ``dicom.matching`` each kind of matching begins with."""
 
-def explain(plan: Plan, view: View | None = None, trace: Trace | None = None) -> list[str]:
-    """The keys of a query in tag order, then the steps of its plan, the last one first, a line each.
+_NEGOTIATED: Final = {
+    "combined_datetime": "dates and times combined",
+    "fuzzy": "fuzzy names",
+    "timezone": "time zones adjusted",
+    "empty_value": "empty value matching",
+    "multiple_value": "multiple value matching",
+    "match_unknown": "unknown values match",
+}
 
-    With a view, steps tell how many entities the index expects; with the trace of a run, what they really did.
+
+@dataclass(frozen=True, slots=True)
+class KeyNote:
+    """What became of one key. ``matching`` and ``clause`` are "" and ``index`` None where nothing is matched."""
+
+    keyword: str
+    kind: str
+    use: str
+    matching: str = ""
+    clause: str = ""
+    rule: str = ""
+    index: str | None = None
+    computed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepNote:
+    """One step of a plan. ``expected`` is None without a view, the numbers of what was done are without a trace."""
+
+    level: str
+    source: str
+    decides: tuple[str, ...]
+    joins: tuple[str, ...]
+    expected: int | None = None
+    looked_at: int | None = None
+    found: int | None = None
+    milliseconds: float | None = None
+    """With the steps below it; not with what the receiver of the answers took."""
+    from_step: StepNote | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A query explained; ``lines`` for people, ``as_json`` for programs."""
+
+    level: str
+    model: str
+    relational: bool
+    options: tuple[str, ...]
+    """What else was agreed to, in words."""
+    keys: tuple[KeyNote, ...]
+    step: StepNote
+    residual: tuple[str, ...]
+    """The conditions the plan narrows by no index: decided on each entity it looks at."""
+    tail_records: int | None = None
+    """Stored records the index does not hold yet; what they touch is looked at first."""
+    complete: bool = True
+    """False for a run that was stopped before its end."""
+
+    def lines(self) -> list[str]:
+        """The explanation as text."""
+        way = ["relational" if self.relational else "hierarchical", *self.options]
+        lines = [f"{self.level} query in {self.model}, {', '.join(way)}", "keys"]
+        names = max((len(key.keyword) for key in self.keys), default=0)
+        lines += [f"  {key.keyword:{names}}  {key.kind:8}  {_use(key)}" for key in self.keys]
+        lines.append("plan")
+        lines += _step_lines(self.step, 1)
+        if self.residual:
+            lines.append(f"residual: {', '.join(self.residual)}; not narrowed, decided on every entity looked at")
+        elif any(key.matching and key.use == Use.MATCH for key in self.keys):
+            lines.append("residual: none, an index narrows every matching key")
+        else:
+            lines.append("residual: none, nothing is matched")
+        if self.tail_records:
+            lines.append(f"tail: {self.tail_records} records not in the index yet, looked at first")
+        if not self.complete:
+            lines.append("stopped before the end: the numbers are of what was done so far")
+        return lines
+
+    def as_json(self) -> dict[str, Any]:
+        """The explanation as what JSON can hold."""
+        return {
+            "level": self.level,
+            "model": self.model,
+            "relational": self.relational,
+            "options": list(self.options),
+            "keys": [
+                {
+                    "keyword": key.keyword,
+                    "kind": key.kind,
+                    "use": str(key.use),
+                    "matching": key.matching or None,
+                    "clause": f"PS3.4 {key.clause}" if key.clause else None,
+                    "rule": key.rule or None,
+                    "index": key.index,
+                    "computed": key.computed,
+                }
+                for key in self.keys
+            ],
+            "plan": _step_json(self.step),
+            "residual": list(self.residual),
+            "tail_records": self.tail_records,
+            "complete": self.complete,
+        }
+
+
+def explain(
+    plan: Plan,
+    view: View | None = None,
+    trace: Trace | None = None,
+    *,
+    values: bool = True,
+    complete: bool = True,
+) -> Explanation:
+    """How a query is read and answered.
+
+    With a view, steps tell how many entities the index expects; with the trace of a run, what they really did, and
+    ``complete`` says whether it came to its end. Without ``values`` nothing of what the keys ask for is repeated.
     """
     query = plan.query
-    way = "relational" if query.options.relational else "hierarchical"
-    lines = [f"{query.level} query, {query.model.value}, {way}"]
-    narrowing = _narrowing(query)
-    lines += [f"  {_key(key, narrowing)}" for key in query.keys]
-    return lines + _step(plan.root, view, trace, 1)
+    used = set(_tags_of_plan(plan.root))
+    help_of_index: dict[int, str] = {}
+    residual: list[str] = []
+    for criterion in criteria_of(query):
+        condition = narrow(criterion)
+        tags = {matcher.tag for matcher in criterion.matchers}
+        if condition == EVERYTHING or not tags & used:
+            residual.append(str(criterion))
+        else:
+            help_of_index |= dict.fromkeys(tags, describe(condition, values=values))
+    return Explanation(
+        level=query.level.value,
+        model=query.model.value,
+        relational=query.options.relational,
+        options=tuple(words for name, words in _NEGOTIATED.items() if getattr(query.options, name)),
+        keys=tuple(_key(key, help_of_index) for key in query.keys),
+        step=_step(plan.root, view, trace, values),
+        residual=tuple(residual),
+        tail_records=None if view is None else view.tail_length,
+        complete=complete,
+    )
 
 
-def _narrowing(query: FindQuery) -> dict[int, str]:
-    return {
-        matcher.tag: describe(condition)
-        for criterion in criteria_of(query)
-        if (condition := narrow(criterion)) != EVERYTHING
-        for matcher in criterion.matchers
-    }
-
-
-def _key(key: Key, narrowing: dict[int, str]) -> str:
+def _key(key: Key, help_of_index: dict[int, str]) -> KeyNote:
     kind = "unknown" if key.use is Use.UNSUPPORTED else key.kind.value
-    if key.matcher is None:
-        return f"{key.name} ({kind}): {key.use}"
-    matching = key.matcher.matching
-    help_of_index = narrowing.get(key.tag, "no help")
-    return f"{key.name} ({kind}): {matching.value} matching ({CLAUSES[matching]}), index: {help_of_index}"
+    computed = key.tag in AGGREGATES or key.tag in ANSWERED_AT_EVERY_LEVEL
+    if key.use not in (Use.MATCH, Use.RETURN):
+        return KeyNote(key.name, kind, key.use, computed=computed)
+    matching = Matching.UNIVERSAL if key.matcher is None else key.matcher.matching
+    index = help_of_index.get(key.tag) if key.use is Use.MATCH else None
+    return KeyNote(key.name, kind, key.use, matching.value, CLAUSES[matching], RULES[matching], index, computed)
 
 
-def _step(step: Select, view: View | None, trace: Trace | None, depth: int) -> list[str]:
-    indent = "  " * depth
-    lines = []
-    if step.criteria:
-        lines.append(f"{indent}decide by {', '.join(map(str, step.criteria))}")
-    if step.joins:
-        lines.append(f"{indent}join {', '.join(step.joins)}")
+def _use(key: KeyNote) -> str:
+    computed = ", computed" if key.computed else ""
+    if key.use != Use.MATCH:
+        return f"{key.use}{computed}"
+    return f"matches by {key.matching} ({key.clause}, {key.rule}), index: {key.index or 'no help'}{computed}"
+
+
+def _step(step: Select, view: View | None, trace: Trace | None, values: bool) -> StepNote:
+    expected: int | None = None
+    parents: StepNote | None = None
     match step.source:
         case Lookup(level, keys):
-            lines.append(f"{indent}look up {level} by {len(keys)} UID{'s' if len(keys) > 1 else ''}")
+            expected = len(keys)
+            source = f"look up {level} by {describe(Term(UNIQUE_KEYS[level], keys), values=values)}"
         case Scan(level, condition):
-            expected = "" if view is None else f" (about {view.estimate(level, condition)})"
-            lines.append(f"{indent}scan {level}: {describe(condition)}{expected}")
-        case Walk(level, parents, condition):
-            lines.append(f"{indent}walk down to {level}: {describe(condition)}, from")
-            lines += _step(parents, view, trace, depth + 1)
-    if trace is not None:
-        work = trace.of(step)
-        lines[0] += f" → {work.found} of {work.looked_at} in {work.seconds * 1000:.1f} ms"
+            expected = None if view is None else view.estimate(level, condition)
+            source = f"search {level} for {describe(condition, values=values)}"
+        case Walk(level, above, condition):
+            parents = _step(above, view, trace, values)
+            source = f"walk down to {level}, {describe(condition, values=values)}, from"
+    note = StepNote(
+        level=step.level.value,
+        source=source,
+        decides=tuple(map(str, step.criteria)),
+        joins=tuple(level.value for level in step.joins),
+        expected=expected,
+        from_step=parents,
+    )
+    if trace is None:
+        return note
+    work = trace.of(step)
+    return StepNote(
+        note.level,
+        note.source,
+        note.decides,
+        note.joins,
+        note.expected,
+        work.looked_at,
+        work.found,
+        round(work.seconds * 1000, 3),
+        note.from_step,
+    )
+
+
+def _step_lines(step: StepNote, depth: int) -> list[str]:
+    indent = "  " * depth
+    done = ""
+    if step.found is not None:
+        done = f": {step.found} found, {step.looked_at} looked at, {step.milliseconds:.1f} ms"
+    lines = [f"{indent}find {step.level}{done}"]
+    if step.decides:
+        lines.append(f"{indent}  each has to meet {', '.join(step.decides)}")
+    if step.joins:
+        lines.append(f"{indent}  each is joined with {', '.join(step.joins)}")
+    expected = "" if step.expected is None else f" (expected: {step.expected})"
+    lines.append(f"{indent}  {step.source}{expected}")
+    if step.from_step is not None:
+        lines += _step_lines(step.from_step, depth + 2)
     return lines
 
 
-def describe(condition: Condition) -> str:
-    """A condition in words, without the values asked for when there are many."""
+def _step_json(step: StepNote) -> dict[str, Any]:
+    return {
+        "find": step.level,
+        "source": step.source,
+        "decides": list(step.decides),
+        "joins": list(step.joins),
+        "expected": step.expected,
+        "looked_at": step.looked_at,
+        "found": step.found,
+        "milliseconds": step.milliseconds,
+        "from": None if step.from_step is None else _step_json(step.from_step),
+    }
+
+
+def _tags_of_plan(step: Select) -> Iterator[int]:
+    """The attributes by which the steps of a plan narrow."""
+    match step.source:
+        case Lookup(level, _):
+            yield UNIQUE_KEYS[level]
+        case Scan(_, condition):
+            yield from _tags_of(condition)
+        case Walk(_, parents, condition):
+            yield from _tags_of(condition)
+            yield from _tags_of_plan(parents)
+
+
+def _tags_of(condition: Condition) -> Iterator[int]:
+    match condition:
+        case Term(tag) | Range(tag) | Grams(tag):
+            yield tag
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from _tags_of(part)
+        case Everything():
+            return
+
+
+def describe(condition: Condition, *, values: bool = True) -> str:
+    """A condition in words, without the values asked for when there are many, or none are wanted."""
     match condition:
         case Everything():
             return "everything"
-        case Term(tag, values):
-            return (
-                f"{keyword_of(tag)} is {values[0]}"
-                if len(values) == 1
-                else f"{keyword_of(tag)} is one of {len(values)}"
-            )
+        case Term(tag, wanted):
+            if len(wanted) == 1:
+                return f"{keyword_of(tag)} {f'is {wanted[0]}' if values else 'is one value'}"
+            return f"{keyword_of(tag)} is one of {len(wanted)}"
         case Range(tag, low, high):
-            return f"{keyword_of(tag)} from {'…' if low is None else low} to {'…' if high is None else high}"
+            if not values:
+                return f"{keyword_of(tag)} in a range"
+            return f"{keyword_of(tag)} from {_bound(tag, low)} to {_bound(tag, high)}"
         case Grams(tag, pieces, start, end):
+            if not values:
+                return f"{keyword_of(tag)} holds pieces of text"
             text = "…".join(pieces)
             return f"{keyword_of(tag)} holds {'' if start else '…'}{text}{'' if end else '…'}"
         case And(parts):
-            return " and ".join(map(describe, parts))
+            return " and ".join(describe(part, values=values) for part in parts)
         case Or(parts):
-            return "(" + " or ".join(map(describe, parts)) + ")"
+            return "(" + " or ".join(describe(part, values=values) for part in parts) + ")"
+
+
+def _bound(tag: int, bound: int | None) -> str:
+    """An end of a range as people write it: a date, or a time of the day given in microseconds."""
+    if bound is None:
+        return "…"
+    if vr_of(tag) != "TM":
+        return str(bound)
+    seconds, fraction = divmod(bound, 1_000_000)
+    text = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    return f"{text}.{fraction:06d}" if fraction else text

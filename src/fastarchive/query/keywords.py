@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import struct
 from collections.abc import Iterable, Iterator
+from time import monotonic
 from typing import Final
 
 from fastarchive.dicom.attributes import (
@@ -25,7 +26,7 @@ from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE
 from fastarchive.index.view import View
 from fastarchive.query.computed import values_of
 from fastarchive.query.execute import Match, matches
-from fastarchive.query.explain import explain
+from fastarchive.query.explain import Explanation, explain
 from fastarchive.query.identifier import BINARY_NUMBERS, FindQuery, IdentifierError, parse_find
 from fastarchive.query.options import FindOptions
 from fastarchive.query.plan import Trace, plan
@@ -78,12 +79,19 @@ def find(query: FindQuery, view: View) -> Iterator[dict[str, str]]:
             yield answer(query, match)
 
 
-def explained(query: FindQuery, view: View) -> list[str]:
-    """How a query is answered, line by line, with what each step really did: it is run to its end."""
+def explained(query: FindQuery, view: View, *, values: bool = True, seconds: float | None = None) -> Explanation:
+    """How a query is answered, with what each step really did: it is run to its end, or for so many seconds.
+
+    Without ``values`` the explanation repeats nothing of what the keys ask for.
+    """
     trace, found = Trace(), plan(query, view)
+    end = None if seconds is None else monotonic() + seconds
+    complete = True
     for _ in matches(found, view, trace):
-        pass
-    return explain(found, view, trace)
+        if end is not None and monotonic() > end:
+            complete = False
+            break
+    return explain(found, view, trace, values=values, complete=complete)
 
 
 def answer(query: FindQuery, match: Match) -> dict[str, str]:

@@ -18,9 +18,10 @@ from fastarchive.dicom.attributes import InformationModel, Level, model_of
 from fastarchive.dicom.transfer_syntaxes import Encoding, encoding_of
 from fastarchive.metrics import Metrics
 from fastarchive.query.execute import matches
+from fastarchive.query.explain import Explanation, explain
 from fastarchive.query.identifier import IdentifierError, parse_find
 from fastarchive.query.options import FindOptions
-from fastarchive.query.plan import Lookup, plan
+from fastarchive.query.plan import Lookup, Trace, plan
 from fastarchive.query.respond import Responder
 from fastarchive.services import status
 from fastarchive.services.context import Limits, ServiceContext
@@ -217,8 +218,18 @@ class _Search:
         view = self._archive.index.view()
         how = plan(query, view)
         self._is_lookup = isinstance(how.root.source, Lookup)
-        for page in matches(how, view):
-            yield [(pending, identifier(match)) for match in page]
+        trace = Trace() if _log.isEnabledFor(logging.DEBUG) else None
+        try:
+            for page in matches(how, view, trace):
+                yield [(pending, identifier(match)) for match in page]
+        finally:
+            if trace is not None:
+                self._log_explanation(explain(how, view, trace, values=False))
+
+    def _log_explanation(self, explanation: Explanation) -> None:
+        """How the query was answered, line by line and without the values of its keys, which are patient data."""
+        for line in explanation.lines():
+            _log.debug("C-FIND %d explained: %s", self._command.message_id, line)
 
 
 def _pending(command: Command, code: int) -> bytes:

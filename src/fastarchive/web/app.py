@@ -1,4 +1,4 @@
-"""The HTTP application: /healthz, /readyz, /metrics, /status and a start page with the same facts."""
+"""The HTTP application: /healthz, /readyz, /metrics, /status, /explain and a start page with the status."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from fastarchive.metrics import CONTENT_TYPE, exposition
+from fastarchive.web.explain import ExplainError, explain_request, wants_json
 from fastarchive.web.page import start_page
 from fastarchive.web.state import WebState
 
@@ -41,8 +42,20 @@ def create_app(state: WebState) -> Starlette:
         """Everything there is to say, as JSON: what ``fastarchive status --server`` shows."""
         return JSONResponse(await anyio.to_thread.run_sync(state.status), headers=_NOT_CACHED)
 
+    async def explain(request: Request) -> Response:
+        """How a query is read and answered, as text or JSON; 400 with the reason for one that can't be asked."""
+        parameters = request.query_params.multi_items()
+        try:
+            as_json = wants_json(parameters, request.headers.get("accept", ""))
+            explanation = await anyio.to_thread.run_sync(explain_request, state.archive, parameters)
+        except ExplainError as error:
+            return PlainTextResponse(f"{error}\n", 400, headers=_NOT_CACHED)
+        if as_json:
+            return JSONResponse(explanation.as_json(), headers=_NOT_CACHED)
+        return PlainTextResponse("\n".join(explanation.lines()) + "\n", headers=_NOT_CACHED)
+
     async def index(request: Request) -> Response:
-        """The same for people."""
+        """The status for people."""
         return HTMLResponse(start_page(await anyio.to_thread.run_sync(state.status)), headers=_NOT_CACHED)
 
     return Starlette(
@@ -52,5 +65,6 @@ def create_app(state: WebState) -> Starlette:
             Route("/readyz", readyz),
             Route("/metrics", metrics),
             Route("/status", status),
+            Route("/explain", explain),
         ]
     )
