@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
-from pydicom import datadict
+from fastarchive.dicom import tables
 
 # Where the dictionary leaves a choice that only other elements could settle, one VR is used throughout:
 # the unsigned or word form, which is how PS3.5 A.1 has implicit VR pixel and lookup table data.
@@ -29,18 +29,24 @@ def vr_of(tag: int) -> str:
         return "UL"
     if tag & 0x00010000:
         return "LO" if 0x10 <= element <= 0xFF else "UN"
-    try:
-        vr: str = datadict.dictionary_VR(tag)
-    except KeyError:
-        return "UN"
-    return _ONE_OF_SEVERAL.get(vr, vr)
+    entry = tables.attribute_at(tag)
+    return "UN" if entry is None else _ONE_OF_SEVERAL.get(entry[0], entry[0])
+
+
+@lru_cache(maxsize=4096)
+def depends_on_sign(tag: int) -> bool:
+    """Whether the VR is US or SS, by Pixel Representation (PS3.5 A.1)."""
+    entry = tables.attribute_at(tag)
+    return entry is not None and entry[0] == "US or SS"
 
 
 @lru_cache(maxsize=16384)
 def keyword_of(tag: int) -> str:
     """The keyword of an attribute ("PatientName"), or its tag as eight hexadecimal digits if it has none."""
-    keyword: str = datadict.keyword_for_tag(tag)
-    return keyword or f"{tag:08X}"
+    if not tag & 0xFFFF:
+        return "GroupLength"
+    entry = tables.attribute_at(tag)
+    return entry[4] if entry is not None and entry[4] else f"{tag:08X}"
 
 
 @lru_cache(maxsize=4096)
@@ -49,9 +55,9 @@ def tag_of(keyword: str) -> int:
 
     Raises KeyError if there is no such attribute.
     """
-    tag = datadict.tag_for_keyword(keyword) if keyword else None
+    tag = tables.TAGS.get(keyword)
     if tag is not None:
-        return int(tag)
+        return tag
     if len(keyword) == 8:
         try:
             return int(keyword, 16)

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from pydicom.uid import UID_dictionary
+from fastarchive.dicom.tables import UIDS
 
 # Chosen once for this implementation and never changed (PS3.7 D.3.3.2); derived from a UUID (PS3.5 B.2).
 IMPLEMENTATION_CLASS_UID: Final = "2.25.69978874999758826802674294656090838440"
@@ -50,7 +50,7 @@ _YOUNGER_STORAGE: Final = frozenset(
 
 STORAGE_SOP_CLASSES: Final[frozenset[str]] = _YOUNGER_STORAGE.union(
     uid
-    for uid, (name, kind, *_) in UID_dictionary.items()
+    for uid, (name, kind, *_) in UIDS.items()
     if kind == "SOP Class" and "Storage" in name and uid not in _NOT_COMPOSITE_STORAGE
 )
 """Every composite storage SOP class of the standard, retired and trial ones included."""

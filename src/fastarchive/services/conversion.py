@@ -13,11 +13,9 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Generator, Iterable, Iterator
-from functools import lru_cache
 from typing import Final
 
-from pydicom import datadict
-
+from fastarchive.dicom.dictionary import depends_on_sign
 from fastarchive.dicom.elements import (
     Element,
     ElementError,
@@ -170,15 +168,7 @@ def _is_signed(header: Header) -> bool:
 
 def _with_sign(element: Element) -> Element:
     """An element of implicit VR with the VR that signed pixels give it."""
-    return element._replace(vr="SS") if _depends_on_sign(element.tag) else element
-
-
-@lru_cache(maxsize=4096)
-def _depends_on_sign(tag: int) -> bool:
-    try:
-        return str(datadict.dictionary_VR(tag)) == "US or SS"
-    except KeyError:
-        return False
+    return element._replace(vr="SS") if depends_on_sign(element.tag) else element
 
 
 def _inflate(chunks: Iterable[Buffer]) -> Iterator[bytes]:

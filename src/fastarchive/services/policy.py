@@ -6,9 +6,8 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Final
 
-from pydicom._uid_dict import UID_dictionary
-
 from fastarchive.dicom.attributes import model_of
+from fastarchive.dicom.tables import UIDS
 from fastarchive.dicom.transfer_syntaxes import (
     ALL_TRANSFER_SYNTAXES,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -26,7 +25,7 @@ _STANDARD_STORAGE_ARCS: Final = ("1.2.840.10008.5.1.4.1.1.", "1.2.840.10008.5.1.
 
 _OTHER_SOP_CLASSES: Final[frozenset[str]] = frozenset(
     uid
-    for uid, (_, kind, *_) in UID_dictionary.items()
+    for uid, (_, kind, *_) in UIDS.items()
     if kind in {"SOP Class", "Meta SOP Class", "Service Class"} and uid not in STORAGE_SOP_CLASSES
 )
 """Every SOP class of the standard that is not one of composite storage."""
