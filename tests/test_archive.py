@@ -171,3 +171,10 @@ def test_pydicom_reads_what_is_exported_with_its_file_meta_information(archive: 
     read = pydicom.dcmread(path)
     assert read.file_meta.MediaStorageSOPInstanceUID == read.SOPInstanceUID == "1.2.3.1.3"
     assert read.file_meta.TransferSyntaxUID == EXPLICIT
+
+
+def test_import_believes_the_data_set_where_the_file_meta_information_differs(archive: Archive) -> None:
+    source = FOLDER / "rtplan.dcm"
+    read = pydicom.dcmread(source)
+    assert read.file_meta.MediaStorageSOPInstanceUID != read.SOPInstanceUID
+    assert archive.import_file(source).sop_instance == read.SOPInstanceUID

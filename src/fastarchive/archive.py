@@ -231,6 +231,8 @@ class Archive:
     def import_file(self, path: Path, *, calling_ae: str = "") -> Receipt:
         """Store a DICOM file (PS3.10), in bounded memory whatever its size.
 
+        The data set says which instance it is; a file meta information that says otherwise is not believed.
+
         Raises NotDicomFile for other files and for a DICOMDIR, OSError when it can't be read, and as :meth:`store`.
         """
         with path.open("rb") as file:
@@ -238,12 +240,7 @@ class Archive:
             head = parse_file_head(start)
             if head.sop_class == MEDIA_STORAGE_DIRECTORY:
                 raise NotDicomFile("a DICOMDIR is the index of a medium, not an instance")
-            intake = self.receive(
-                transfer_syntax=head.transfer_syntax,
-                sop_class=head.sop_class,
-                sop_instance=head.sop_instance,
-                calling_ae=calling_ae or head.source_ae,
-            )
+            intake = self.receive(transfer_syntax=head.transfer_syntax, calling_ae=calling_ae or head.source_ae)
             try:
                 chunk = start[head.data_set_offset :]
                 while chunk:
