@@ -38,6 +38,14 @@ class Disk:
         """`fdatasync`: the data, and the length if it grew, are on stable storage."""
         os.fdatasync(fd)
 
+    def sync_all(self, fd: int) -> None:
+        """`fsync`: the data and everything about the file, reserved space too, are on stable storage."""
+        os.fsync(fd)
+
+    def forget(self, fd: int) -> None:
+        """Drop what is cached of a file and synced, so that the next read shows what the disk has."""
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def sync_directory(self, path: Path) -> None:
         """`fsync` of a directory: the names in it are on stable storage."""
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -57,6 +65,10 @@ class Disk:
     def rename(self, source: Path, target: Path) -> None:
         """Give a file its final name."""
         source.rename(target)
+
+    def remove(self, path: Path) -> None:
+        """Take a name away; fine if it isn't there."""
+        path.unlink(missing_ok=True)
 
     def free(self, fd: int) -> int:
         """Bytes that may still be written on the file system of `fd`."""

@@ -20,7 +20,7 @@ from fastarchive.store.encoding import EncodedRecord
 from fastarchive.store.filters import Buffer
 from fastarchive.store.pack import PAGE, OpenPack, create_pack, publish_durable, seal_pack
 from fastarchive.store.record import Location, RecordKind
-from fastarchive.store.recovery import RecoveryReport, recover
+from fastarchive.store.recovery import RecoveryReport, recover, recover_pack
 
 __all__ = ["Log", "LogBroken", "LogStatus", "NoSpace", "RecoveryReport", "recover"]
 
@@ -88,6 +88,8 @@ class Log:
         self._closing = False
         self._thread: threading.Thread | None = None
         self._pack: OpenPack | None = None
+        self._orphans: list[int] = []
+        """Packs given up and not settled yet."""
         self._records = self._groups = self._refused = self._abandoned = 0
 
     def append(self, encoded: EncodedRecord) -> Future[Location]:
@@ -144,8 +146,12 @@ class Log:
                 batch, self._waiting = self._waiting, []
                 if not batch:
                     break
+            groups = self._groups
             self._commit(deque(batch))
+            if self._orphans and self._groups > groups:
+                self._settle_orphans()  # the disk works again
         self._seal()
+        self._settle_orphans()
 
     def _commit(self, queue: deque[_Append]) -> None:
         """Make everything in `queue` durable, group by group, or fail it."""
@@ -244,9 +250,10 @@ class Log:
         for append in group:
             locations.append(Location(pack.pack, end, append.encoded.size))
             end += append.encoded.size
-        publish_durable(self._disk, pack.fd, end)
-        pack.offsets.extend(location.offset for location in locations)
+        # From here on the group may be seen: should publishing fail, it is not acknowledged, but never cut off either.
         pack.end = end
+        pack.offsets.extend(location.offset for location in locations)
+        publish_durable(self._disk, pack.fd, end)
         self._records += len(group)
         self._groups += 1
         synced = time.perf_counter()
@@ -288,7 +295,7 @@ class Log:
             if pack.offsets:
                 seal_pack(pack.fd, pack.end, pack.offsets, recovered=False, disk=self._disk)
             else:
-                pack.path.unlink(missing_ok=True)
+                self._disk.remove(pack.path)
         os.close(pack.fd)
 
     def _abandon(self) -> None:
@@ -297,9 +304,16 @@ class Log:
         if pack is None:
             return
         self._abandoned += 1
+        self._orphans.append(pack.pack)
         with suppress(OSError):
             self._disk.truncate(pack.fd, pack.end)
         os.close(pack.fd)
+
+    def _settle_orphans(self) -> None:
+        """Do for the packs given up what recovery would do after a restart; what fails is left to that."""
+        orphans, self._orphans = self._orphans, []
+        for pack in orphans:
+            recover_pack(self._directory, pack, self._disk)
 
 
 def _fail(appends: list[_Append], error: NoSpace | LogBroken) -> None:

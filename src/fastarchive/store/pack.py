@@ -11,6 +11,7 @@ import time
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -166,16 +167,28 @@ class OpenPack:
     """Where the next record goes; everything before is durable between groups."""
 
 
-def create_pack(directory: Path, reserve: int, disk: Disk = DISK) -> OpenPack:
-    """A new pack in the data directory, locked and visible, with `reserve` bytes set aside if the disk has them.
+@contextmanager
+def creation_lock(directory: Path, disk: Disk = DISK) -> Iterator[None]:
+    """Hold the lock under which packs come into being: no `.new` file of a living process is without its own lock then.
 
-    Raises OSError; nothing visible is left behind then.
+    Raises OSError.
     """
     packs = directory / PACKS
     packs.mkdir(parents=True, exist_ok=True)
     gate = os.open(packs / "creation.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         disk.lock(gate, wait=True)
+        yield
+    finally:
+        os.close(gate)
+
+
+def create_pack(directory: Path, reserve: int, disk: Disk = DISK) -> OpenPack:
+    """A new pack in the data directory, locked and visible, with `reserve` bytes set aside if the disk has them.
+
+    Raises OSError; nothing visible is left behind then.
+    """
+    with creation_lock(directory, disk):
         now = time.time_ns()
         pack = max(now, max(list_packs(directory), default=0) + 1)
         final = pack_path(directory, pack)
@@ -189,16 +202,16 @@ def create_pack(directory: Path, reserve: int, disk: Disk = DISK) -> OpenPack:
                     disk.reserve(fd, reserve)
                 except OSError:  # a saving only: without it, each sync also records the new length
                     disk.truncate(fd, PAGE)
-            os.fsync(fd)
+            disk.sync_all(fd)
             disk.rename(temporary, final)
-            disk.sync_directory(packs)
+            disk.sync_directory(final.parent)
         except BaseException:
-            temporary.unlink(missing_ok=True)
-            final.unlink(missing_ok=True)
             os.close(fd)
+            # What can't be removed holds no record; recovery removes it.
+            for path in (temporary, final):
+                with suppress(OSError):
+                    disk.remove(path)
             raise
-    finally:
-        os.close(gate)
     return OpenPack(pack, fd, final, array("Q"))
 
 

@@ -19,6 +19,7 @@ from fastarchive.store.pack import (
     PAGE,
     PackError,
     State,
+    creation_lock,
     decode_identity,
     find_record,
     list_packs,
@@ -68,21 +69,28 @@ def recover(directory: Path, disk: Disk = DISK) -> RecoveryReport:
     report = RecoveryReport()
     _remove_unborn(directory, disk)
     for pack in list_packs(directory):
-        path = pack_path(directory, pack)
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            report.unreadable[pack] = str(error)
-            continue
-        try:
-            if read_state(fd).seal is None:
-                _recover_pack(fd, pack, path, disk, report)
-        except (OSError, PackError) as error:
-            report.unreadable[pack] = str(error)
-        finally:
-            os.close(fd)
+        recover_pack(directory, pack, disk, report)
+    return report
+
+
+def recover_pack(directory: Path, pack: int, disk: Disk = DISK, report: RecoveryReport | None = None) -> RecoveryReport:
+    """Recover one pack, unless it is sealed or a process holds it; never raises for what is wrong with it."""
+    report = RecoveryReport() if report is None else report
+    path = pack_path(directory, pack)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return report
+    except OSError as error:
+        report.unreadable[pack] = str(error)
+        return report
+    try:
+        if read_state(fd).seal is None:
+            _recover_pack(fd, pack, path, disk, report)
+    except (OSError, PackError) as error:
+        report.unreadable[pack] = str(error)
+    finally:
+        os.close(fd)
     return report
 
 
@@ -98,10 +106,10 @@ def _recover_pack(fd: int, pack: int, path: Path, disk: Disk, report: RecoveryRe
     if decode_identity(os.pread(fd, PAGE, 0)).pack != pack:
         raise PackError("the pack's id is not that of its name")
     disk.sync(fd)
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    disk.forget(fd)
     offsets, end = _walk(fd, pack, state, report)
     if not offsets and not report.damaged:
-        path.unlink()
+        disk.remove(path)
         disk.sync_directory(path.parent)
         report.removed.append(pack)
         return
@@ -166,11 +174,14 @@ def _written_beyond(fd: int, end: int) -> int:
 
 def _remove_unborn(directory: Path, disk: Disk) -> None:
     """Remove files of packs whose creation was cut short."""
-    for path in (directory / PACKS).glob("*.new"):
-        with suppress(OSError):
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                disk.lock(fd)
-                path.unlink()
-            finally:
-                os.close(fd)
+    if not any((directory / PACKS).glob("*.new")):
+        return
+    with suppress(OSError), creation_lock(directory, disk):
+        for path in (directory / PACKS).glob("*.new"):
+            with suppress(OSError):
+                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    disk.lock(fd)
+                    disk.remove(path)
+                finally:
+                    os.close(fd)

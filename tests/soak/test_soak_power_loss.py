@@ -1,0 +1,22 @@
+"""Thousands of power losses; `FASTARCHIVE_CRASH_POINTS` says how many, `FASTARCHIVE_FIRST_SEED` from where on."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.store.crash_points import power_loss
+
+POINTS = int(os.environ.get("FASTARCHIVE_CRASH_POINTS", "5000"))
+FIRST = int(os.environ.get("FASTARCHIVE_FIRST_SEED", "1000"))
+GROUP = 250
+
+
+@pytest.mark.parametrize("first", range(FIRST, FIRST + POINTS, GROUP))
+def test_nothing_acknowledged_is_lost_in_thousands_of_power_losses(first: int) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
+        for seed in range(first, min(first + GROUP, FIRST + POINTS)):
+            power_loss(seed, Path(name, str(seed)))

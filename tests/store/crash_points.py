@@ -1,0 +1,114 @@
+"""One seeded life of a log that ends with the power, and everything that must hold after it."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+
+from fastarchive.store.blobs import Blobs
+from fastarchive.store.encoding import EncodedRecord, Spool
+from fastarchive.store.follow import Follower
+from fastarchive.store.log import Log, LogBroken, NoSpace
+from fastarchive.store.pack import PACKS, list_packs, pack_path, read_state
+from fastarchive.store.record import Location
+from fastarchive.store.recovery import recover
+from tests.store.making import encoded
+from tests.store.power import PowerLossDisk
+
+SEAL_SIZE = 32 << 10
+SIZES = (1, 60, 700, 700, 4096, 4096, 9000, 40_000)
+
+
+class Life:
+    """What was given to a log and what it acknowledged."""
+
+    def __init__(self) -> None:
+        self.contents: dict[str, bytes] = {}
+        self.acknowledged: dict[Location, str] = {}
+
+    def live(self, directory: Path, log: Log, random: Random, disk: PowerLossDisk) -> None:
+        """Append groups of records until there are enough or the power is gone."""
+        for _ in range(random.randint(1, 12)):
+            batch = [self._record(directory, random, disk) for _ in range(random.choice([1, 1, 2, 5, 12]))]
+            futures: list[Future[Location]] = log.append_batch(batch)
+            for item, future in zip(batch, futures, strict=True):
+                with suppress(NoSpace, LogBroken):
+                    self.acknowledged[future.result(30)] = item.record.sop_instance
+                if item.spool is not None:
+                    item.spool.close()
+            if disk.dead:
+                return
+
+    def _record(self, directory: Path, random: Random, disk: PowerLossDisk) -> EncodedRecord:
+        size = random.choice(SIZES)
+        content = random.randbytes(size) if random.random() < 0.7 else bytes([random.randrange(256)]) * size
+        item = encoded(len(self.contents), content)
+        self.contents[item.record.sop_instance] = content
+        if random.random() < 0.1:
+            spool = Spool(directory / "spool", disk)
+            spool.append(tuple(item.buffers))
+            item = EncodedRecord.of(item.record, None, spool)
+        return item
+
+
+def power_loss(seed: int, directory: Path) -> int:
+    """One crash point; the number of records acknowledged before it. Raises AssertionError for a broken promise."""
+    random = Random(seed)
+    before, after = directory / "before", directory / "after"
+    packs = before / PACKS
+    packs.mkdir(parents=True)
+    disk = PowerLossDisk([packs], random, random.randint(2, random.choice([12, 40, 120])), random.choice([0, 0, 0.05]))
+    life = Life()
+    log = Log(before, seal_size=SEAL_SIZE, disk=disk)
+    life.live(before, log, random, disk)
+    if random.random() < 0.7:
+        disk.dead = True  # otherwise it may still seal its pack
+    log.close()
+    disk.lay(packs, after / PACKS)
+    # The power may fail again while recovery is at work.
+    for number in range(random.choice([0, 0, 1, 2])):
+        disk = PowerLossDisk([after / PACKS], random, random.randint(1, 25))
+        recover(after, disk)
+        after, last = directory / f"after-{number}", after
+        disk.lay(last / PACKS, after / PACKS)
+    check(after, life)
+    with Log(after, seal_size=SEAL_SIZE) as log:
+        location = log.append(encoded(99_999, b"life goes on")).result(30)
+    assert Blobs(after).open(location).read() == b"life goes on"
+    return len(life.acknowledged)
+
+
+def check(directory: Path, life: Life) -> None:
+    """Recover, and see that everything acknowledged is there and nothing half; that there is nothing left to do."""
+    report = recover(directory)
+    assert not report.unreadable, report
+    assert not report.damaged, report
+    blobs = Blobs(directory)
+    for location, name in life.acknowledged.items():
+        reader = blobs.open(location)
+        assert reader.record.sop_instance == name
+        assert reader.read() == life.contents[name]
+    seen = set()
+    with Follower(directory) as follower:
+        for location, record in follower.poll(10_000):
+            assert record.sop_instance not in seen
+            seen.add(record.sop_instance)
+            assert blobs.open(location).read() == life.contents[record.sop_instance]
+        assert not follower.damaged
+        assert not follower.unreadable
+    assert seen >= set(life.acknowledged.values())
+    blobs.close()
+    _check_sealed(directory)
+    contents = {path: path.read_bytes() for path in (directory / PACKS).iterdir()}
+    again = recover(directory)
+    assert not again.sealed and not again.removed and not again.damaged
+    assert contents == {path: path.read_bytes() for path in (directory / PACKS).iterdir()}
+    assert not [path for path in contents if path.suffix == ".new"]
+
+
+def _check_sealed(directory: Path) -> None:
+    for pack in list_packs(directory):
+        with pack_path(directory, pack).open("rb") as file:
+            assert read_state(file.fileno()).seal is not None

@@ -1,0 +1,35 @@
+"""The power fails at any moment, and what was not synced is there or not: nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.store.crash_points import power_loss
+
+GROUPS = 10
+POINTS = 50
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory if there is one: what is durable is simulated, real syncs would only take time."""
+    if not Path("/dev/shm").is_dir():
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        yield Path(name)
+
+
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_nothing_acknowledged_is_lost_with_the_power(group: int, memory: Path) -> None:
+    acknowledged = 0
+    for seed in range(group * POINTS, (group + 1) * POINTS):
+        directory = memory / str(seed)
+        acknowledged += power_loss(seed, directory)
+        shutil.rmtree(directory)
+    assert acknowledged > POINTS  # it was about something
