@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from fastarchive.archive import Archive
@@ -155,7 +155,8 @@ class Sender:
 def _open(archive: Archive, instance: Instance, transfer_syntax: str) -> Iterator[Buffer]:
     chunks = archive.blobs.open(instance.location).chunks()
     if transfer_syntax == instance.transfer_syntax:
-        return chunks
+        # The data set of a message has an even length; a deflated file may lack the NUL for it (PS3.5 A.5).
+        return chain(chunks, (b"\0",)) if instance.length % 2 else chunks
     return convert(chunks, instance.transfer_syntax, transfer_syntax)
 
 
