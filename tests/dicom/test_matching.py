@@ -367,3 +367,11 @@ def test_any_key_compiles_or_is_an_error_and_any_value_is_decided(
         return
     assert matcher.matches(values) in {True, False}
     assert matcher.text == key
+
+
+@pytest.mark.parametrize(("key", "start", "end"), [("?=ｶ", False, False), ("=ｶ*", True, False), ("ｶ=*", False, False)])
+def test_M8_a_half_width_end_taken_off_a_piece_anchors_nothing(key: str, start: bool, end: bool) -> None:
+    """Half-width letters may join with what follows them when folded, so an index may not narrow by them."""
+    matcher = compile_matcher(0x00100020, "LO", key)
+    assert matcher.pattern == ("=",)
+    assert (matcher.anchored_start, matcher.anchored_end) == (start, end)

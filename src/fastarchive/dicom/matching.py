@@ -193,16 +193,20 @@ def _uid_matcher(tag: int, keys: Sequence[str]) -> Matcher:
 def _wildcard_matcher(tag: int, vr: str, key: str) -> Matcher:
     """Rules M5 to M8."""
     wildcard = compile_wildcard(unicodedata.normalize("NFC", key))
-    pieces = tuple(piece for piece in (fold(_apart(literal)) for literal in wildcard.literals) if piece)
-    whole = len(pieces) == len(wildcard.literals)
+    literals = wildcard.literals
+    pieces = tuple(piece for piece in (fold(_apart(literal)) for literal in literals) if piece)
+    # An end of the key that was taken off a piece says nothing any more about where the piece stands.
+    whole = len(pieces) == len(literals)
+    firm_start = whole and bool(literals) and _apart(literals[0])[:1] == literals[0][:1]
+    firm_end = whole and bool(literals) and _apart(literals[-1])[-1:] == literals[-1][-1:]
     return Matcher(
         tag,
         vr,
         Matching.WILDCARD,
         key,
         pattern=pieces,
-        anchored_start=whole and wildcard.anchored_start,
-        anchored_end=whole and wildcard.anchored_end,
+        anchored_start=firm_start and wildcard.anchored_start,
+        anchored_end=firm_end and wildcard.anchored_end,
         test=lambda value: wildcard.matches(normalize(value, vr)),
     )
 
