@@ -1,0 +1,33 @@
+"""What docs/querying.md shows is what the commands print, in both languages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.docs.examples import DOCS, Example, Shell, comparable, examples_of
+
+ENGLISH, CHINESE = DOCS / "querying.md", DOCS / "querying.zh-CN.md"
+EXAMPLES = [*examples_of(ENGLISH), *examples_of(CHINESE)]
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    with Shell(tmp_path_factory.mktemp("examples") / "data") as running:
+        yield running
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=[example.name for example in EXAMPLES])
+def test_example(shell: Shell, example: Example) -> None:
+    printed = shell.run(example.command)
+    assert comparable(example, printed) == comparable(example, example.output), (
+        f"{example.name} shows something else than the command prints; if that is right, renew the page with "
+        f"python -m tests.docs.examples --update docs/{example.page}"
+    )
+
+
+def test_both_languages_have_the_same_chapters() -> None:
+    levels = [re.findall(r"^(#+) ", page.read_text(), re.MULTILINE) for page in (ENGLISH, CHINESE)]
+    assert levels[0] == levels[1]
