@@ -121,6 +121,8 @@ class Index:
         self._reader = RecordReader(directory)
         self._index: tantivy.Index | None = None
         self._inode = 0
+        self._made_anew = False
+        """Whether the index is another than the one the snapshot is of."""
         self._stamp: _Stamp | None = None
         self._retry_at = 0.0
         self._snapshot = Snapshot(None)
@@ -177,6 +179,7 @@ class Index:
 
     def _reload(self, stamp: _Stamp | None) -> None:
         """Go on from the commit that is there now, if it is usable and no step back."""
+        inode = self._inode
         try:
             snapshot = self._opened() if stamp is not None else None
         except (KeyboardInterrupt, SystemExit, MemoryError):
@@ -188,8 +191,14 @@ class Index:
             self._retry_at = time.monotonic() + _RETRY_SECONDS
             return
         self._stamp = stamp
-        if snapshot is None or not snapshot.positions.covers_all(self._snapshot.positions):
+        if snapshot is None:
             return
+        if self._inode != inode:
+            self._made_anew = True
+        if self._made_anew:  # wait until it has caught up
+            if not snapshot.positions.covers_all(self._snapshot.positions):
+                return
+            self._made_anew = False
         read = self._follower.positions
         if read.covers_all(snapshot.positions):
             records = [entry for entry in self._tail.records if not snapshot.positions.covers(entry[0])]
