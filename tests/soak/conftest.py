@@ -1,4 +1,4 @@
-"""Long runs, for nights and releases: `FASTARCHIVE_SOAK=1 pytest tests/soak`. The suite runs a part of each every time."""
+"""Long runs, for nights and releases: `FASTARCHIVE_SOAK=1 pytest tests/soak`. The suite has a short one of each."""
 
 import os
 

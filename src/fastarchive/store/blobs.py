@@ -6,15 +6,17 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from blake3 import blake3
 
 from fastarchive.store.codec import DamagedBlock, decode_block, verify_block
+from fastarchive.store.damage import DamageList, Mark
 from fastarchive.store.filters import Buffer
 from fastarchive.store.pack import pack_path
-from fastarchive.store.record import FIXED_SIZE, Location, Record, RecordKind, TornRecord, decode_record, measure
+from fastarchive.store.record import FIXED_SIZE, Block, Location, Record, RecordKind, TornRecord, decode_record, measure
 
 OPEN_PACKS: Final = 128
 _READ_WHOLE: Final = 4 << 20
@@ -39,6 +41,10 @@ class _PackFile:
         self.fd = -1
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
+    def is_same(self, other: _PackFile) -> bool:
+        """Whether both are the same file. Raises OSError."""
+        return os.path.samestat(os.fstat(self.fd), os.fstat(other.fd))
+
     def __del__(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)
@@ -47,11 +53,12 @@ class _PackFile:
 class Reader:
     """One stored instance. Not thread-safe; needs no closing."""
 
-    __slots__ = ("_file", "_head", "location", "record")
+    __slots__ = ("_blobs", "_file", "_head", "location", "record")
 
-    def __init__(self, file: _PackFile, location: Location, record: Record | None) -> None:
+    def __init__(self, blobs: Blobs, file: _PackFile, location: Location, record: Record | None) -> None:
         """Raises DamagedInstance when `record` isn't given and can't be read."""
         self.location = location
+        self._blobs = blobs
         self._file = file
         # Small records are read at once: one system call for metadata and content.
         size = location.size if record is not None or location.size <= _READ_WHOLE else _METADATA_READ
@@ -95,6 +102,19 @@ class Reader:
 
     def _decode(self) -> Record:
         try:
+            return self._decode_head()
+        except DamagedInstance as error:
+            for file in self._blobs.others(self.location, self._file):
+                # What follows is read from where the metadata is whole, too.
+                self._file, self._head = file, b""
+                with suppress(DamagedInstance):
+                    self._head = self._read(0, min(self.location.size, _READ_WHOLE))
+                    return self._decode_head()
+            self._blobs.mark(error, "")
+            raise
+
+    def _decode_head(self) -> Record:
+        try:
             extent = measure(self._head)
             if extent.total != self.location.size:
                 raise DamagedInstance(self.location, "the record has another size than was said")
@@ -111,19 +131,29 @@ class Reader:
         block = self.record.blocks[number]
         end = position + block.stored
         stored: Buffer
-        if position >= FIXED_SIZE and end <= len(self._head):
-            stored = memoryview(self._head)[position:end]
-        else:
-            stored = self._read(position, block.stored)
+        try:
+            if position >= FIXED_SIZE and end <= len(self._head):
+                stored = memoryview(self._head)[position:end]
+            else:
+                stored = self._read(position, block.stored)
+            return self._decode_block(block, stored)
+        except DamagedInstance as error:
+            for file in self._blobs.others(self.location, self._file):
+                with suppress(DamagedInstance):
+                    return self._decode_block(block, self._read(position, block.stored, file))
+            self._blobs.mark(error, self.record.sop_instance)
+            raise
+
+    def _decode_block(self, block: Block, stored: Buffer) -> Buffer:
         try:
             verify_block(block, stored)
             return decode_block(block, stored)
         except DamagedBlock as error:
             raise DamagedInstance(self.location, str(error)) from error
 
-    def _read(self, position: int, size: int) -> bytes:
+    def _read(self, position: int, size: int, file: _PackFile | None = None) -> bytes:
         try:
-            return os.pread(self._file.fd, size, self.location.offset + position)
+            return os.pread((file or self._file).fd, size, self.location.offset + position)
         except OSError as error:
             raise DamagedInstance(self.location, f"the pack can't be read: {error.strerror}") from error
 
@@ -131,8 +161,18 @@ class Reader:
 class Blobs:
     """The instances of a data directory. Thread-safe; keeps the packs used last open."""
 
-    def __init__(self, directory: Path, open_packs: int = OPEN_PACKS) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        open_packs: int = OPEN_PACKS,
+        *,
+        mirror: Path | None = None,
+        damage: DamageList | None = None,
+    ) -> None:
+        """What is damaged is read from `mirror` instead; what no copy has whole is marked in `damage`."""
         self._directory = directory
+        self._mirror = mirror
+        self._damage = damage
         self._limit = open_packs
         self._lock = threading.Lock()
         self._files: OrderedDict[int, _PackFile] = OrderedDict()
@@ -145,16 +185,40 @@ class Blobs:
         with self._lock:
             file = self._files.get(location.pack)
             if file is None:
-                try:
-                    file = _PackFile(pack_path(self._directory, location.pack))
-                except OSError as error:
-                    raise DamagedInstance(location, f"the pack can't be opened: {error.strerror}") from error
+                file = self._open(location)
                 self._files[location.pack] = file
                 if len(self._files) > self._limit:
                     self._files.popitem(last=False)
             else:
                 self._files.move_to_end(location.pack)
-        return Reader(file, location, record)
+        return Reader(self, file, location, record)
+
+    def others(self, location: Location, used: _PackFile) -> Iterator[_PackFile]:
+        """Further files to read a record from: the pack as it is now, if it was healed meanwhile, and the mirror's."""
+        for directory in (self._directory, self._mirror):
+            if directory is not None:
+                with suppress(OSError):
+                    file = _PackFile(pack_path(directory, location.pack))
+                    if not file.is_same(used):
+                        if directory == self._directory:
+                            with self._lock:
+                                self._files[location.pack] = file
+                        yield file
+
+    def mark(self, error: DamagedInstance, sop_instance: str) -> None:
+        """Note that no copy of a record is whole."""
+        if self._damage is not None:
+            with suppress(OSError):  # nowhere to note it; the reader is told all the same
+                self._damage.add(Mark(error.location.pack, error.location.offset, sop_instance, error.reason))
+
+    def _open(self, location: Location) -> _PackFile:
+        try:
+            return _PackFile(pack_path(self._directory, location.pack))
+        except OSError as error:
+            if self._mirror is not None:
+                with suppress(OSError):
+                    return _PackFile(pack_path(self._mirror, location.pack))
+            raise DamagedInstance(location, f"the pack can't be opened: {error.strerror}") from error
 
     def close(self) -> None:
         """Let go of all packs; readers in use keep theirs."""

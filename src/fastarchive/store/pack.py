@@ -62,6 +62,8 @@ class State(NamedTuple):
     durable: int
     """Bytes on stable storage; 4096 if the page doesn't say."""
     seal: Seal | None
+    known: bool = True
+    """Whether the page says how far it is durable."""
 
     @property
     def end(self) -> int:
@@ -97,16 +99,30 @@ def list_packs(directory: Path, after: int = -1) -> list[int]:
     )
 
 
-def encode_identity(identity: Identity) -> bytes:
-    """The header page of a new pack."""
+def encode_page(identity: Identity, seal: Seal | None = None, durable: int = PAGE) -> bytes:
+    """A header page; without `seal` that of an open pack."""
     fields = _IDENTITY.pack(
         HEADER_FRAME, PAGE - 8, _PACK_MAGIC, FORMAT_VERSION, 0, identity.creator, identity.pack, identity.created
     )
     page = bytearray(PAGE)
     page[: len(fields)] = fields
     _CRC.pack_into(page, len(fields), zlib.crc32(fields))
-    page[_DURABLE_OFFSET : _DURABLE_OFFSET + _DURABLE.size] = encode_durable(PAGE)
+    page[_DURABLE_OFFSET : _DURABLE_OFFSET + _DURABLE.size] = encode_durable(durable)
+    if seal is not None:
+        part = encode_seal(seal)
+        page[_SEAL_OFFSET : _SEAL_OFFSET + len(part)] = part
     return bytes(page)
+
+
+def encode_seal(seal: Seal) -> bytes:
+    """The seal as it is written."""
+    fields = _SEAL.pack(_SEAL_MAGIC, *seal)
+    return fields + _CRC.pack(zlib.crc32(fields))
+
+
+def sealed_part_is_empty(page: bytes) -> bool:
+    """Whether the header page shows no trace of a seal, not even of a damaged one."""
+    return not any(page[_SEAL_OFFSET:_DURABLE_OFFSET])
 
 
 def decode_identity(page: bytes) -> Identity:
@@ -142,7 +158,7 @@ def read_state(fd: int) -> State:
         durable, inverted = _DURABLE.unpack_from(page, _DURABLE_OFFSET - _SEAL_OFFSET)
         if durable ^ inverted == _ALL_BITS and durable >= PAGE:
             return State(durable, _decode_seal(page))
-    return State(PAGE, _decode_seal(page))
+    return State(PAGE, _decode_seal(page), known=False)
 
 
 def _decode_seal(part: bytes) -> Seal | None:
@@ -196,7 +212,7 @@ def create_pack(directory: Path, reserve: int, disk: Disk = DISK) -> OpenPack:
         fd = disk.create(temporary)
         try:
             disk.lock(fd)
-            disk.write(fd, (encode_identity(Identity(pack, now, os.getpid())),), 0)
+            disk.write(fd, (encode_page(Identity(pack, now, os.getpid())),), 0)
             if reserve > PAGE:
                 try:
                     disk.reserve(fd, reserve)
@@ -223,8 +239,7 @@ def seal_pack(fd: int, records_end: int, offsets: Sequence[int], *, recovered: b
     disk.truncate(fd, length)
     publish_durable(disk, fd, records_end)
     disk.sync(fd)
-    fields = _SEAL.pack(_SEAL_MAGIC, records_end, length, len(offsets), recovered)
-    disk.write(fd, (fields + _CRC.pack(zlib.crc32(fields)),), _SEAL_OFFSET)
+    disk.write(fd, (encode_seal(Seal(records_end, length, len(offsets), recovered)),), _SEAL_OFFSET)
     disk.sync(fd)
 
 

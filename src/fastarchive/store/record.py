@@ -203,6 +203,24 @@ def measure(data: bytes | bytearray | memoryview) -> Extent:
     return Extent(metadata, total)
 
 
+def decode_blocks(data: bytes | bytearray | memoryview) -> tuple[Extent, list[Block]]:
+    """How far the record at ``data[0]`` reaches and the blocks it lists, its checksum verified: all that a check needs.
+
+    Raises TornRecord as :func:`decode_record`.
+    """
+    extent = measure(data)
+    metadata = extent.metadata
+    if len(data) < metadata:
+        raise TornRecord("record metadata ends early")
+    if zlib.crc32(data[_AFTER_CRC:metadata], zlib.crc32(data[:_CRC_OFFSET])) != int.from_bytes(data[12:16], "little"):
+        raise TornRecord("record metadata checksum is wrong")
+    count = int.from_bytes(data[20:24], "little")
+    blocks = list(map(Block._make, _BLOCK.iter_unpack(data[metadata - count * _BLOCK.size : metadata])))
+    if metadata + sum([block[0] for block in blocks]) != extent.total:
+        raise TornRecord("record lengths contradict each other")
+    return extent, blocks
+
+
 def decode_record(data: bytes | bytearray | memoryview) -> Record:
     """The record whose metadata frame starts at ``data[0]``; bytes after the frame are ignored.
 

@@ -124,7 +124,8 @@ def _recover_pack(fd: int, pack: int, path: Path, disk: Disk, report: RecoveryRe
 def _walk(fd: int, pack: int, state: State, report: RecoveryReport) -> tuple[array[int], int]:
     """The offsets of the whole records of an unsealed pack, and the offset where they end."""
     length = os.fstat(fd).st_size
-    durable = min(state.durable, length)
+    # Damage may have taken the durable length with the seal: then nothing says that the end is torn, and all is kept.
+    durable = min(state.durable, length) if state.known else length
     offsets = array("Q")
     position = PAGE
     while position < length:
@@ -136,6 +137,8 @@ def _walk(fd: int, pack: int, state: State, report: RecoveryReport) -> tuple[arr
             if position >= durable:
                 break
             following = find_record(fd, position + 1, length)
+            if following is None and not state.known:
+                break
             report.damaged.append(Damage(pack, position, durable if following is None else following))
             if following is None:
                 position = durable

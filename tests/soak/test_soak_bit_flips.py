@@ -1,0 +1,16 @@
+"""A thousand bits flipped: each found, named, and healed from the mirror."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.store.bit_flips import flips_are_found_and_healed
+
+
+@pytest.mark.parametrize("seed", range(100, 110))
+def test_a_thousand_flipped_bits_are_found_and_healed(seed: int) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
+        flips_are_found_and_healed(Path(name), 100, seed)
