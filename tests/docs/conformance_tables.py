@@ -223,7 +223,8 @@ def _name(uid: str) -> str:
     known = UID_dictionary.get(uid)
     if known is None:
         return _OTHER_NAMES[uid]
-    return known[0].removesuffix(" (Retired)") + (" (retired)" if known[3] else "")
+    name = str(known[0]).removesuffix(" (Retired)")
+    return f"{name} (retired)" if known[3] else name
 
 
 def _yes(condition: bool) -> str:

@@ -109,9 +109,14 @@ class Image(NamedTuple):
 def images() -> Iterator[Image]:
     """All images, in the order they are stored."""
     for study in STUDIES:
-        for series_number, series in enumerate(study.series, start=1):
-            for number in range(1, series.images + 1):
-                yield _image(study, series_number, series, number)
+        yield from images_of(study)
+
+
+def images_of(study: Study) -> Iterator[Image]:
+    """The images of one study."""
+    for series_number, series in enumerate(study.series, start=1):
+        for number in range(1, series.images + 1):
+            yield _image(study, series_number, series, number)
 
 
 def _image(study: Study, series_number: int, series: Series, number: int) -> Image:

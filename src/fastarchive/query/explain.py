@@ -202,7 +202,7 @@ def _use(key: KeyNote) -> str:
     computed = ", computed" if key.computed else ""
     if key.use != Use.MATCH:
         return f"{key.use}{computed}"
-    return f"matches by {key.matching} ({key.clause}, {key.rule}), index: {key.index or 'no help'}{computed}"
+    return f"matches by {key.matching} ({key.clause}, {key.rule}), index: {key.index or 'not used'}{computed}"
 
 
 def _step(step: Select, view: View | None, trace: Trace | None, values: bool) -> StepNote:
