@@ -156,7 +156,9 @@ def update(pages: Iterable[Path]) -> None:
             def renewed(block: re.Match[str], page: Path = page) -> str:
                 parts = []
                 for example in _examples(page.name, 1, block[1].splitlines()):
-                    parts += [example.command, shown(shell.run(example.command))]
+                    output = shown(shell.run(example.command))
+                    same = comparable(example, output) == comparable(example, example.output)
+                    parts += [example.command, example.output if same else output]
                 return "```console\n" + "\n".join(part for part in parts if part) + "\n```"
 
             page.write_text(_BLOCK.sub(renewed, page.read_text()))

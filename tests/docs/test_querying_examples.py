@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from fastarchive.query.options import NEGOTIABLE
 from tests.docs.examples import DOCS, Example, Shell, comparable, examples_of
 
 ENGLISH, CHINESE = DOCS / "querying.md", DOCS / "querying.zh-CN.md"
@@ -26,6 +28,13 @@ def test_example(shell: Shell, example: Example) -> None:
         f"{example.name} shows something else than the command prints; if that is right, renew the page with "
         f"python -m tests.docs.examples --update docs/{example.page}"
     )
+
+
+@pytest.mark.parametrize("page", [ENGLISH, CHINESE])
+def test_extended_negotiation_is_that_of_the_code(page: Path) -> None:
+    rows = re.findall(r"^\| ([1-9]) \| .* \| (yes|no|支持|不支持)", page.read_text(), re.MULTILINE)
+    answered = [(number, word in ("yes", "支持")) for number, word in rows]
+    assert answered == [(str(number), done) for number, (_, done) in enumerate(NEGOTIABLE, start=1)]
 
 
 def test_both_languages_have_the_same_chapters() -> None:

@@ -116,6 +116,13 @@ def test_explain_tells_what_was_expected_and_done() -> None:
     assert json.loads(json.dumps(explanation.as_json())) == explanation.as_json()
 
 
+def test_explain_expects_of_a_walk_what_its_parents_have() -> None:
+    asked = query("IMAGE", options=RELATIONAL, PatientID="P1")
+    step = explained(asked, VIEW).step
+    assert step.from_step is not None
+    assert (step.from_step.expected, step.expected, step.found) == (1, 1, 1)
+
+
 def test_explain_names_what_is_not_narrowed() -> None:
     asked = query("STUDY", StudyTime="1000-", NumberOfStudyRelatedSeries="1")
     fuzzy = query("STUDY", options=FindOptions(fuzzy=True), PatientName="JON")

@@ -72,7 +72,8 @@ class KeyNote:
 
 @dataclass(frozen=True, slots=True)
 class StepNote:
-    """One step of a plan. ``expected`` is None without a view, the numbers of what was done are without a trace."""
+    """One step of a plan. ``expected``, of the entities it looks at, is None without a view; without a trace, the
+    numbers of what was done are."""
 
     level: str
     source: str
@@ -206,40 +207,42 @@ def _use(key: KeyNote) -> str:
 
 
 def _step(step: Select, view: View | None, trace: Trace | None, values: bool) -> StepNote:
-    expected: int | None = None
     parents: StepNote | None = None
     match step.source:
         case Lookup(level, keys):
-            expected = len(keys)
             source = f"look up {level} by {describe(Term(UNIQUE_KEYS[level], keys), values=values)}"
         case Scan(level, condition):
-            expected = None if view is None else view.estimate(level, condition)
             source = f"search {level} for {describe(condition, values=values)}"
         case Walk(level, above, condition):
             parents = _step(above, view, trace, values)
-            source = f"walk down to {level}, {describe(condition, values=values)}, from"
-    note = StepNote(
+            source = f"walk down to {level}, {describe(condition, values=values)}"
+    work = None if trace is None else trace.of(step)
+    return StepNote(
         level=step.level.value,
         source=source,
         decides=tuple(map(str, step.criteria)),
         joins=tuple(level.value for level in step.joins),
-        expected=expected,
+        expected=None if view is None else _expected(step, view),
+        looked_at=None if work is None else work.looked_at,
+        found=None if work is None else work.found,
+        milliseconds=None if work is None else round(work.seconds * 1000, 3),
         from_step=parents,
     )
-    if trace is None:
-        return note
-    work = trace.of(step)
-    return StepNote(
-        note.level,
-        note.source,
-        note.decides,
-        note.joins,
-        note.expected,
-        work.looked_at,
-        work.found,
-        round(work.seconds * 1000, 3),
-        note.from_step,
-    )
+
+
+def _expected(step: Select, view: View) -> int:
+    """How many entities a step should look at: from the index, and on a walk from how many children entities have."""
+    match step.source:
+        case Lookup(_, keys):
+            return len(keys)
+        case Scan(level, condition):
+            return view.estimate(level, condition)
+        case Walk(level, parents, condition):
+            counts = view.counts()
+            children = _expected(parents, view) * counts[level] / max(1, counts[parents.level])
+            if isinstance(condition, Everything):
+                return round(children)
+            return min(round(children), view.estimate(level, condition))
 
 
 def _step_lines(step: StepNote, depth: int) -> list[str]:
@@ -253,10 +256,9 @@ def _step_lines(step: StepNote, depth: int) -> list[str]:
     if step.joins:
         lines.append(f"{indent}  each is joined with {', '.join(step.joins)}")
     expected = "" if step.expected is None else f" (expected: {step.expected})"
-    lines.append(f"{indent}  {step.source}{expected}")
-    if step.from_step is not None:
-        lines += _step_lines(step.from_step, depth + 2)
-    return lines
+    if step.from_step is None:
+        return [*lines, f"{indent}  {step.source}{expected}"]
+    return [*lines, f"{indent}  {step.source}{expected}, from", *_step_lines(step.from_step, depth + 2)]
 
 
 def _step_json(step: StepNote) -> dict[str, Any]:
