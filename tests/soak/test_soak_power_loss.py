@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.crash_points import power_loss
+from tests.store.crash_points import power_loss, power_loss_with_mirror
 
 POINTS = int(os.environ.get("FASTARCHIVE_CRASH_POINTS", "5000"))
 FIRST = int(os.environ.get("FASTARCHIVE_FIRST_SEED", "1000"))
@@ -20,3 +20,10 @@ def test_nothing_acknowledged_is_lost_in_thousands_of_power_losses(first: int) -
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         for seed in range(first, min(first + GROUP, FIRST + POINTS)):
             power_loss(seed, Path(name, str(seed)))
+
+
+@pytest.mark.parametrize("first", range(FIRST, FIRST + POINTS // 5, GROUP))
+def test_nothing_acknowledged_is_lost_in_thousands_of_power_losses_with_a_mirror(first: int) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
+        for seed in range(first, min(first + GROUP, FIRST + POINTS // 5)):
+            power_loss_with_mirror(seed, Path(name, str(seed)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -11,9 +12,11 @@ from fastarchive.store.blobs import Blobs
 from fastarchive.store.encoding import EncodedRecord, Spool
 from fastarchive.store.follow import Follower
 from fastarchive.store.log import Log, LogBroken, NoSpace
-from fastarchive.store.pack import PACKS, list_packs, pack_path, read_state
+from fastarchive.store.mirror import MirrorWait, catch_up
+from fastarchive.store.pack import PACKS, PAGE, list_packs, pack_path, read_state
 from fastarchive.store.record import Location
 from fastarchive.store.recovery import recover
+from fastarchive.store.scrub import Scrub
 from tests.store.making import encoded
 from tests.store.power import PowerLossDisk
 
@@ -80,6 +83,58 @@ def power_loss(seed: int, directory: Path) -> int:
     return len(life.acknowledged)
 
 
+def power_loss_with_mirror(seed: int, directory: Path) -> int:
+    """The same with a mirror; afterwards one of the two disks may be gone for good."""
+    random = Random(seed)
+    main, mirror = directory / "main", directory / "mirror"
+    for copy in (main, mirror):
+        (copy / PACKS).mkdir(parents=True)
+    disk = PowerLossDisk(
+        [main / PACKS, mirror / PACKS],
+        random,
+        random.randint(2, random.choice([40, 120, 250])),
+        random.choice([0, 0.03]),
+    )
+    life = Life()
+    log = Log(main, seal_size=SEAL_SIZE, disk=disk, mirror=mirror, mirror_wait=MirrorWait.BOTH)
+    life.live(main, log, random, disk)
+    if random.random() < 0.7:
+        disk.dead = True
+    log.close()
+    main, mirror, before = directory / "main-after", directory / "mirror-after", (main, mirror)
+    disk.lay(before[0] / PACKS, main / PACKS)
+    disk.lay(before[1] / PACKS, mirror / PACKS)
+    gone = random.choice([None, None, main, mirror])
+    if gone is not None:
+        shutil.rmtree(gone / PACKS)
+        (gone / PACKS).mkdir()
+    for number in range(random.choice([0, 1, 2])):
+        disk = PowerLossDisk([main / PACKS, mirror / PACKS], random, random.randint(1, 60))
+        recover(main, disk, mirror=mirror)
+        if random.random() < 0.5:
+            catch_up(main, mirror, disk=disk)
+        else:
+            Scrub(main, mirror=mirror, repair=True, disk=disk).run()
+        before = (main, mirror)
+        main, mirror = directory / f"main-{number}", directory / f"mirror-{number}"
+        disk.lay(before[0] / PACKS, main / PACKS)
+        disk.lay(before[1] / PACKS, mirror / PACKS)
+    recover(main, mirror=mirror)
+    blobs = Blobs(main, mirror=mirror)
+    for location, name in life.acknowledged.items():
+        assert blobs.open(location).read() == life.contents[name]
+    catch_up(main, mirror)
+    report = Scrub(main, mirror=mirror, repair=True).run()
+    assert not report.remaining and not report.not_healed, report
+    for copy in (main, mirror):
+        check(copy, life)
+    assert list_packs(main) == list_packs(mirror)
+    for pack in list_packs(main):
+        # All but the header page, which tells who sealed it.
+        assert pack_path(main, pack).read_bytes()[PAGE:] == pack_path(mirror, pack).read_bytes()[PAGE:]
+    return len(life.acknowledged)
+
+
 def check(directory: Path, life: Life) -> None:
     """Recover, and see that everything acknowledged is there and nothing half; that there is nothing left to do."""
     report = recover(directory)
@@ -101,6 +156,7 @@ def check(directory: Path, life: Life) -> None:
     assert seen >= set(life.acknowledged.values())
     blobs.close()
     _check_sealed(directory)
+    assert not Scrub(directory).run().findings
     contents = {path: path.read_bytes() for path in (directory / PACKS).iterdir()}
     again = recover(directory)
     assert not again.sealed and not again.removed and not again.damaged

@@ -9,16 +9,33 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Concatenate, ParamSpec, TypeVar
 
 from fastarchive.store.disk import Disk
 from fastarchive.store.filters import Buffer
 
 SECTOR = 512
 PAGE = 4096
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def _alone(
+    operation: Callable[Concatenate[PowerLossDisk, Arguments], Result],
+) -> Callable[Concatenate[PowerLossDisk, Arguments], Result]:
+    """One operation at a time: two copies are written by two threads."""
+
+    def locked(disk: PowerLossDisk, /, *arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+        with disk.lock_of_operations:
+            return operation(disk, *arguments, **named)
+
+    return locked
 
 
 @dataclass
@@ -82,11 +99,12 @@ class PowerLossDisk(Disk):
     """The disk under the directories `roots`, from now until power fails at operation `crash_at`.
 
     `faults` is the chance of each operation to fail by itself: short writes, EIO, ENOSPC. Deterministic for a `random`
-    and a sequence of operations. Not thread-safe.
+    and a sequence of operations, which ends with one thread at a time.
     """
 
     def __init__(self, roots: Sequence[Path], random: Random, crash_at: int, faults: float = 0.0) -> None:
         self.random = random
+        self.lock_of_operations = threading.RLock()
         self.crash_at = crash_at
         self.faults = faults
         self.operations = 0
@@ -105,6 +123,7 @@ class PowerLossDisk(Disk):
 
     # ---------------------------------------------------------------- operations
 
+    @_alone
     def create(self, path: Path) -> int:
         self._step(errno.ENOSPC, errno.EIO)
         fd = super().create(path)
@@ -116,6 +135,7 @@ class PowerLossDisk(Disk):
             directory.current[path.name] = file
         return fd
 
+    @_alone
     def write_some(self, fd: int, buffers: Sequence[Buffer], offset: int) -> int:
         file = self._file(fd)
         if file is None:
@@ -136,6 +156,7 @@ class PowerLossDisk(Disk):
             self._step()
         return count
 
+    @_alone
     def copy_some(self, source: int, source_offset: int, target: int, target_offset: int, count: int) -> int:
         self._step(errno.EXDEV)
         copied = super().copy_some(source, source_offset, target, target_offset, count)
@@ -144,6 +165,7 @@ class PowerLossDisk(Disk):
             file.note(target, target_offset, target_offset + copied)
         return copied
 
+    @_alone
     def sync(self, fd: int) -> None:
         file = self._file(fd)
         failed = self.random.random() < self.faults
@@ -162,6 +184,7 @@ class PowerLossDisk(Disk):
     def sync_all(self, fd: int) -> None:
         self.sync(fd)
 
+    @_alone
     def sync_directory(self, path: Path) -> None:
         self._step(errno.EIO)
         directory = self._directories.get(path)
@@ -169,6 +192,7 @@ class PowerLossDisk(Disk):
             directory.names = dict(directory.current)
             directory.pending.clear()
 
+    @_alone
     def forget(self, fd: int) -> None:
         file = self._file(fd)
         if file is not None and file.fooled and not file.versions:
@@ -176,6 +200,7 @@ class PowerLossDisk(Disk):
             os.pwrite(fd, file.stable, 0)
             file.fooled = False
 
+    @_alone
     def truncate(self, fd: int, length: int) -> None:
         self._step(errno.EIO)
         before = os.fstat(fd).st_size
@@ -184,6 +209,7 @@ class PowerLossDisk(Disk):
         if file is not None:
             file.note(fd, min(before, length), max(before, length))
 
+    @_alone
     def reserve(self, fd: int, length: int) -> None:
         self._step(errno.ENOSPC)
         super().reserve(fd, length)
@@ -191,6 +217,7 @@ class PowerLossDisk(Disk):
         if file is not None:
             file.note(fd, 0, 0)
 
+    @_alone
     def rename(self, source: Path, target: Path) -> None:
         self._step(errno.EIO)
         super().rename(source, target)
@@ -200,6 +227,7 @@ class PowerLossDisk(Disk):
             directory.current[target.name] = file
             directory.pending.append(("rename", source.name, target.name, file))
 
+    @_alone
     def remove(self, path: Path) -> None:
         self._step(errno.EIO)
         super().remove(path)

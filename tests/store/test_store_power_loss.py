@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.crash_points import power_loss
+from tests.store.crash_points import power_loss, power_loss_with_mirror
 
 GROUPS = 10
 POINTS = 50
@@ -21,3 +21,13 @@ def test_nothing_acknowledged_is_lost_with_the_power(group: int, memory: Path) -
         acknowledged += power_loss(seed, directory)
         shutil.rmtree(directory)
     assert acknowledged > POINTS  # it was about something
+
+
+@pytest.mark.parametrize("group", range(4))
+def test_nothing_acknowledged_is_lost_with_the_power_and_a_disk(group: int, memory: Path) -> None:
+    acknowledged = 0
+    for seed in range(group * 20, (group + 1) * 20):
+        directory = memory / str(seed)
+        acknowledged += power_loss_with_mirror(seed, directory)
+        shutil.rmtree(directory)
+    assert acknowledged > 20

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ from typing import Final, NamedTuple
 from fastarchive.store.disk import DISK, FULL, Disk, PartlyWritten
 from fastarchive.store.encoding import EncodedRecord
 from fastarchive.store.filters import Buffer
-from fastarchive.store.pack import PAGE, OpenPack, create_pack, publish_durable, seal_pack
+from fastarchive.store.mirror import MirrorWait, Trailing
+from fastarchive.store.pack import PAGE, OpenPack, create_copy, create_pack, publish_durable, seal_pack
 from fastarchive.store.record import Location, RecordKind
 from fastarchive.store.recovery import RecoveryReport, recover, recover_pack
 
@@ -75,9 +76,14 @@ class Log:
         seal_size: int = SEAL_SIZE,
         reserve_bytes: int = 0,
         sync: bool = True,
+        mirror: Path | None = None,
+        mirror_wait: MirrorWait = MirrorWait.BOTH,
         disk: Disk = DISK,
     ) -> None:
-        """`directory` is the data directory; `reserve_bytes` stay free on its disk; `sync` False is for experiments."""
+        """`directory` is the data directory; `reserve_bytes` stay free on its disk; `sync` False is for experiments.
+
+        With `mirror`, a second data directory, every pack is written there, too.
+        """
         self._directory = directory
         self._seal_size = seal_size
         self._reserve_bytes = reserve_bytes
@@ -87,7 +93,17 @@ class Log:
         self._waiting: list[_Append] = []
         self._closing = False
         self._thread: threading.Thread | None = None
+        self._mirror = mirror
+        self._trailing: Trailing | None = None
+        self._hand: ThreadPoolExecutor | None = None
+        """Writes to the mirror while the committer writes here."""
+        if mirror is not None and mirror_wait is MirrorWait.ONE:
+            self._trailing = Trailing(directory, mirror, disk)
+        elif mirror is not None:
+            self._hand = ThreadPoolExecutor(1, thread_name_prefix="mirror")
         self._pack: OpenPack | None = None
+        self._twin: OpenPack | None = None
+        """The open pack's copy in the mirror, when both are waited for."""
         self._orphans: list[int] = []
         """Packs given up and not settled yet."""
         self._records = self._groups = self._refused = self._abandoned = 0
@@ -131,6 +147,10 @@ class Log:
             self._changed.notify()
         if thread is not None:
             thread.join()
+        if self._trailing is not None:
+            self._trailing.close()
+        if self._hand is not None:
+            self._hand.shutdown()
 
     def __enter__(self) -> Log:
         return self
@@ -182,13 +202,17 @@ class Log:
             self._seal()
             pack = None
         if pack is None:
-            pack = self._pack = create_pack(self._directory, self._reservation(), self._disk)
+            reserve = self._reservation(self._directory)
+            pack = self._pack = create_pack(self._directory, reserve, self._disk, self._mirror)
+            if self._hand is not None and self._mirror is not None:
+                page = os.pread(pack.fd, PAGE, 0)
+                self._twin = create_copy(self._mirror, pack.pack, page, self._reservation(self._mirror), self._disk)
         return pack
 
-    def _reservation(self) -> int:
+    def _reservation(self, directory: Path) -> int:
         """Bytes to set aside for a pack: all of it, unless the disk is small or filling up."""
         try:
-            status = os.statvfs(self._directory)
+            status = os.statvfs(directory)
         except FileNotFoundError:
             return 0
         return self._seal_size if status.f_bavail * status.f_frsize > self._reserve_bytes + 8 * self._seal_size else 0
@@ -207,7 +231,7 @@ class Log:
     def _fits(self, pack: OpenPack, group: list[_Append]) -> bool:
         """Fail what would eat the reserve; whether anything is left in `group`. Deletions may: they make room."""
         if self._reserve_bytes:
-            free = self._disk.free(pack.fd) - self._reserve_bytes
+            free = min(self._disk.free(copy.fd) for copy in self._copies(pack)) - self._reserve_bytes
             refused = []
             for append in list(group):
                 if append.encoded.record.kind == RecordKind.DELETION or append.encoded.size <= free:
@@ -226,25 +250,22 @@ class Log:
         `queue`.
         """
         started = time.perf_counter()
-        try:
-            self._write_records(pack, group)
-        except PartlyWritten as error:
-            if error.errno not in FULL:
-                raise
-            end, whole = pack.end, 0
-            while whole < len(group) and end + group[whole].encoded.size <= pack.end + error.written:
-                end += group[whole].encoded.size
-                whole += 1
-            self._disk.truncate(pack.fd, end)
+        copies = self._copies(pack)
+        stored = self._on_all(copies, group)
+        whole = min(count for count, _ in stored)
+        if whole < len(group):
+            end = pack.end + sum(append.encoded.size for append in group[:whole])
+            for copy in copies:
+                self._disk.truncate(copy.fd, end)
             self._refused += 1
             _fail([group[whole]], NoSpace("there is no space left on the disk"))
             queue.extendleft(reversed(group[whole + 1 :]))
             del group[whole:]
             if not group:
                 return
-        written = time.perf_counter()
-        if self._sync:
-            self._disk.sync(pack.fd)
+            for copy in copies:
+                self._sync_copy(copy)
+        written = stored[0][1]
         locations = []
         end = pack.end
         for append in group:
@@ -253,16 +274,55 @@ class Log:
         # From here on the group may be seen: should publishing fail, it is not acknowledged, but never cut off either.
         pack.end = end
         pack.offsets.extend(location.offset for location in locations)
-        publish_durable(self._disk, pack.fd, end)
+        for copy in copies:
+            copy.end = end
+            publish_durable(self._disk, copy.fd, end)
         self._records += len(group)
         self._groups += 1
         synced = time.perf_counter()
+        if self._trailing is not None:
+            self._trailing.follow(pack.pack)
         for append, location in zip(group, locations, strict=True):
             timings = append.encoded.timings
             timings["queue"] = started - append.queued
             timings["write"] = written - started
             timings["sync"] = synced - written
             append.future.set_result(location)
+
+    def _copies(self, pack: OpenPack) -> list[OpenPack]:
+        return [pack] if self._twin is None else [pack, self._twin]
+
+    def _on_all(self, copies: list[OpenPack], group: list[_Append]) -> list[tuple[int, float]]:
+        """Store the group in all copies, in the mirror's at the same time. Raises OSError when both are done."""
+        if len(copies) == 1 or self._hand is None:
+            return [self._store(copies[0], group)]
+        other = self._hand.submit(self._store, copies[1], group)
+        try:
+            return [self._store(copies[0], group), other.result()]
+        finally:
+            wait([other])
+
+    def _store(self, copy: OpenPack, group: list[_Append]) -> tuple[int, float]:
+        """Write the group and sync it if it is whole: how many records were written whole, and when. Raises OSError."""
+        whole = len(group)
+        try:
+            self._write_records(copy, group)
+        except PartlyWritten as error:
+            if error.errno not in FULL:
+                raise
+            left = error.written
+            whole = 0
+            while whole < len(group) and group[whole].encoded.size <= left:
+                left -= group[whole].encoded.size
+                whole += 1
+            return whole, time.perf_counter()
+        written = time.perf_counter()
+        self._sync_copy(copy)
+        return whole, written
+
+    def _sync_copy(self, copy: OpenPack) -> None:
+        if self._sync:
+            self._disk.sync(copy.fd)
 
     def _write_records(self, pack: OpenPack, group: list[_Append]) -> None:
         """Write the group's bytes behind the pack's end. Raises PartlyWritten counting from there."""
@@ -288,32 +348,46 @@ class Log:
 
     def _seal(self) -> None:
         """Seal the open pack, if there is one; what can't be sealed is left to recovery, as after a crash."""
-        pack, self._pack = self._pack, None
+        pack, copies = self._let_go()
         if pack is None:
             return
-        with suppress(OSError):
-            if pack.offsets:
-                seal_pack(pack.fd, pack.end, pack.offsets, recovered=False, disk=self._disk)
-            else:
-                self._disk.remove(pack.path)
-        os.close(pack.fd)
+        for copy in copies:
+            with suppress(OSError):
+                if pack.offsets:
+                    seal_pack(copy.fd, pack.end, pack.offsets, recovered=False, disk=self._disk)
+                else:
+                    self._disk.remove(copy.path)
+            os.close(copy.fd)
+        if self._trailing is not None and pack.offsets:
+            self._trailing.follow(pack.pack)
 
     def _abandon(self) -> None:
         """Give the open pack up after an error. What was acknowledged in it stays; the rest is cut off if possible."""
-        pack, self._pack = self._pack, None
+        pack, copies = self._let_go()
         if pack is None:
             return
         self._abandoned += 1
         self._orphans.append(pack.pack)
-        with suppress(OSError):
-            self._disk.truncate(pack.fd, pack.end)
-        os.close(pack.fd)
+        for copy in copies:
+            with suppress(OSError):
+                self._disk.truncate(copy.fd, pack.end)
+            os.close(copy.fd)
+
+    def _let_go(self) -> tuple[OpenPack | None, list[OpenPack]]:
+        """The open pack and all its copies; the log has none any more."""
+        pack, copies = self._pack, self._copies(self._pack) if self._pack is not None else []
+        self._pack = self._twin = None
+        return pack, copies
 
     def _settle_orphans(self) -> None:
         """Do for the packs given up what recovery would do after a restart; what fails is left to that."""
         orphans, self._orphans = self._orphans, []
         for pack in orphans:
-            recover_pack(self._directory, pack, self._disk)
+            recover_pack(self._directory, pack, self._disk, mirror=self._mirror)
+            if self._trailing is not None:
+                self._trailing.follow(pack)
+            elif self._mirror is not None:
+                recover_pack(self._mirror, pack, self._disk)
 
 
 def _fail(appends: list[_Append], error: NoSpace | LogBroken) -> None:

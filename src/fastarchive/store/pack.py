@@ -199,35 +199,46 @@ def creation_lock(directory: Path, disk: Disk = DISK) -> Iterator[None]:
         os.close(gate)
 
 
-def create_pack(directory: Path, reserve: int, disk: Disk = DISK) -> OpenPack:
+def create_pack(directory: Path, reserve: int, disk: Disk = DISK, mirror: Path | None = None) -> OpenPack:
     """A new pack in the data directory, locked and visible, with `reserve` bytes set aside if the disk has them.
 
-    Raises OSError; nothing visible is left behind then.
+    Its id is greater than all in `mirror`, too. Raises OSError; nothing visible is left behind then.
     """
     with creation_lock(directory, disk):
         now = time.time_ns()
-        pack = max(now, max(list_packs(directory), default=0) + 1)
-        final = pack_path(directory, pack)
-        temporary = final.with_suffix(".new")
-        fd = disk.create(temporary)
-        try:
-            disk.lock(fd)
-            disk.write(fd, (encode_page(Identity(pack, now, os.getpid())),), 0)
-            if reserve > PAGE:
-                try:
-                    disk.reserve(fd, reserve)
-                except OSError:  # a saving only: without it, each sync also records the new length
-                    disk.truncate(fd, PAGE)
-            disk.sync_all(fd)
-            disk.rename(temporary, final)
-            disk.sync_directory(final.parent)
-        except BaseException:
-            os.close(fd)
-            # What can't be removed holds no record; recovery removes it.
-            for path in (temporary, final):
-                with suppress(OSError):
-                    disk.remove(path)
-            raise
+        known = [*list_packs(directory), *([] if mirror is None else list_packs(mirror))]
+        pack = max(now, max(known, default=0) + 1)
+        return _create(directory, pack, encode_page(Identity(pack, now, os.getpid())), reserve, disk)
+
+
+def create_copy(mirror: Path, pack: int, page: bytes, reserve: int, disk: Disk = DISK) -> OpenPack:
+    """An empty copy of a pack in the data directory `mirror`, with the same owner. As :func:`create_pack`."""
+    with creation_lock(mirror, disk):
+        return _create(mirror, pack, page, reserve, disk)
+
+
+def _create(directory: Path, pack: int, page: bytes, reserve: int, disk: Disk) -> OpenPack:
+    final = pack_path(directory, pack)
+    temporary = final.with_suffix(".new")
+    fd = disk.create(temporary)
+    try:
+        disk.lock(fd)
+        disk.write(fd, (page,), 0)
+        if reserve > PAGE:
+            try:
+                disk.reserve(fd, reserve)
+            except OSError:  # a saving only: without it, each sync also records the new length
+                disk.truncate(fd, PAGE)
+        disk.sync_all(fd)
+        disk.rename(temporary, final)
+        disk.sync_directory(final.parent)
+    except BaseException:
+        os.close(fd)
+        # What can't be removed holds no record; recovery removes it.
+        for path in (temporary, final):
+            with suppress(OSError):
+                disk.remove(path)
+        raise
     return OpenPack(pack, fd, final, array("Q"))
 
 

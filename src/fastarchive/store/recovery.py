@@ -60,8 +60,10 @@ class RecoveryReport:
     """Packs left alone, and why."""
 
 
-def recover(directory: Path, disk: Disk = DISK) -> RecoveryReport:
-    """Recover every unsealed pack of the data directory that no process holds.
+def recover(directory: Path, disk: Disk = DISK, *, mirror: Path | None = None) -> RecoveryReport:
+    """Recover every unsealed pack of the data directory that no process holds, and of its mirror.
+
+    The report is about the data directory. Records that only the mirror's copy has are taken from there.
 
     Never raises for one bad pack: it is reported as unreadable and left as it is. Raises OSError when the directory
     can't be read.
@@ -69,11 +71,21 @@ def recover(directory: Path, disk: Disk = DISK) -> RecoveryReport:
     report = RecoveryReport()
     _remove_unborn(directory, disk)
     for pack in list_packs(directory):
-        recover_pack(directory, pack, disk, report)
+        recover_pack(directory, pack, disk, report, mirror=mirror)
+    if mirror is not None:
+        with suppress(OSError):  # a mirror that isn't there is no reason not to serve
+            recover(mirror, disk)
     return report
 
 
-def recover_pack(directory: Path, pack: int, disk: Disk = DISK, report: RecoveryReport | None = None) -> RecoveryReport:
+def recover_pack(
+    directory: Path,
+    pack: int,
+    disk: Disk = DISK,
+    report: RecoveryReport | None = None,
+    *,
+    mirror: Path | None = None,
+) -> RecoveryReport:
     """Recover one pack, unless it is sealed or a process holds it; never raises for what is wrong with it."""
     report = RecoveryReport() if report is None else report
     path = pack_path(directory, pack)
@@ -86,7 +98,7 @@ def recover_pack(directory: Path, pack: int, disk: Disk = DISK, report: Recovery
         return report
     try:
         if read_state(fd).seal is None:
-            _recover_pack(fd, pack, path, disk, report)
+            _recover_pack(fd, path, disk, report, mirror)
     except (OSError, PackError) as error:
         report.unreadable[pack] = str(error)
     finally:
@@ -94,7 +106,8 @@ def recover_pack(directory: Path, pack: int, disk: Disk = DISK, report: Recovery
     return report
 
 
-def _recover_pack(fd: int, pack: int, path: Path, disk: Disk, report: RecoveryReport) -> None:
+def _recover_pack(fd: int, path: Path, disk: Disk, report: RecoveryReport, mirror: Path | None) -> None:
+    pack = int(path.stem)
     try:
         disk.lock(fd)
     except BlockingIOError:
@@ -108,17 +121,50 @@ def _recover_pack(fd: int, pack: int, path: Path, disk: Disk, report: RecoveryRe
     disk.sync(fd)
     disk.forget(fd)
     offsets, end = _walk(fd, pack, state, report)
+    torn = _written_beyond(fd, end)
+    if mirror is not None:
+        with suppress(OSError, PackError):
+            end = _take_over(fd, pack_path(mirror, pack), offsets, end, disk)
     if not offsets and not report.damaged:
         disk.remove(path)
         disk.sync_directory(path.parent)
         report.removed.append(pack)
         return
-    cut = _written_beyond(fd, end)
     seal_pack(fd, end, offsets, recovered=True, disk=disk)
     report.sealed.append(pack)
     report.records += len(offsets)
-    if cut:
-        report.cut[pack] = cut
+    if torn:
+        report.cut[pack] = torn
+
+
+def _take_over(fd: int, copy: Path, offsets: array[int], end: int, disk: Disk) -> int:
+    """Append the whole records that the mirror's copy has beyond `end`; the new end. Raises OSError, PackError."""
+    try:
+        source = os.open(copy, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return end
+    try:
+        disk.sync(source)
+        disk.forget(source)
+        state = read_state(source)
+        pack = decode_identity(os.pread(source, PAGE, 0)).pack
+        if pack != int(copy.stem):
+            raise PackError("the copy's id is not that of its name")
+        others, last = _walk(source, pack, state, RecoveryReport())
+        further = [offset for offset in others if offset >= end]
+        if not further or further[0] != end:
+            return end
+        disk.truncate(fd, end)
+        position = end
+        while position < last:
+            data = os.pread(source, min(len(_ZEROES), last - position), position)
+            if not data:
+                raise PackError("the copy is shorter than it says")
+            position += disk.write(fd, (data,), position)
+        offsets.extend(further)
+        return last
+    finally:
+        os.close(source)
 
 
 def _walk(fd: int, pack: int, state: State, report: RecoveryReport) -> tuple[array[int], int]:

@@ -164,7 +164,7 @@ class Scrub:
 
     def _verify(self, pack: int) -> tuple[list[PackCheck], list[Finding]]:
         """Check all copies of a pack, and that there are as many as there should be."""
-        checks: list[PackCheck] = []
+        checks: dict[Path, PackCheck] = {}
         findings: list[Finding] = []
         absent: list[Finding] = []
         for copy in self._copies:
@@ -177,16 +177,26 @@ class Scrub:
                 reason = f"the pack can't be read: {error.strerror}"
                 findings.append(Finding(pack, Part.COPY, 0, 0, reason, mirror=mirror))
             else:
-                checks.append(check)
+                checks[copy] = check
                 self.report.bytes += check.bytes
                 findings += [replace(finding, mirror=mirror) for finding in check.findings]
-        sealed = [check.state.seal for check in checks if check.state.seal is not None]
+        sealed = [check.state.seal for check in checks.values() if check.state.seal is not None]
         if sealed:
             findings += absent
-        different = len({seal.records_end for seal in sealed}) > 1 or 0 < len(sealed) < len(checks)
-        if different and not any(check.owned for check in checks):
-            findings.append(Finding(pack, Part.COPY, 0, 0, "the two copies have different ends"))
-        return checks, findings
+        findings += self._unlike(checks)
+        return list(checks.values()), findings
+
+    def _unlike(self, checks: dict[Path, PackCheck]) -> list[Finding]:
+        """Copies that ended before the other one did."""
+        ends = {copy: check.state.seal.records_end for copy, check in checks.items() if check.state.seal is not None}
+        found = []
+        for copy, check in checks.items():
+            # A damaged seal is a finding already.
+            damaged = any(finding.part is Part.HEADER for finding in check.findings)
+            if ends and not check.owned and not damaged and ends.get(copy, 0) < max(ends.values()):
+                reason = "the copy has another end than the other one"
+                found.append(Finding(check.pack, Part.COPY, 0, 0, reason, mirror=copy == self._mirror))
+        return found
 
     def _check(self, directory: Path, pack: int) -> PackCheck:
         fd = os.open(pack_path(directory, pack), os.O_RDONLY | os.O_CLOEXEC)
