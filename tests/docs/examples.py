@@ -31,6 +31,7 @@ from tests.server.harness import RunningArchive
 
 DOCS = Path(__file__).parents[2] / "docs"
 DOCUMENTED_DICOM_PORT = "11112"
+DOCUMENTED_HTTP_PORT = ":8080"
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -119,6 +120,11 @@ class Shell:
             check=False,
         )
         return _without_log_level(done.stdout.decode("utf-8", "replace"))
+
+    def get(self, url: str) -> tuple[int, bytes]:
+        """What the archive answers to an address as the pages have it."""
+        _, _, path = url.partition(DOCUMENTED_HTTP_PORT)
+        return self._archive.get(path)
 
 
 def _without_log_level(output: str) -> str:

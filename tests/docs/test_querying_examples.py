@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from fastarchive.cli import app
 from fastarchive.query.options import NEGOTIABLE
+from tests.docs.example_archive import write_images
 from tests.docs.examples import DOCS, Example, Shell, comparable, examples_of
 
 ENGLISH, CHINESE = DOCS / "querying.md", DOCS / "querying.zh-CN.md"
@@ -28,6 +32,25 @@ def test_example(shell: Shell, example: Example) -> None:
         f"{example.name} shows something else than the command prints; if that is right, renew the page with "
         f"python -m tests.docs.examples --update docs/{example.page}"
     )
+
+
+@pytest.mark.parametrize("page", [ENGLISH, CHINESE])
+def test_addresses_answer(shell: Shell, page: Path) -> None:
+    urls = re.findall(r"^curl '([^']+)'$", page.read_text(), re.MULTILINE)
+    assert len(urls) == 2
+    (plain, text), (as_json, document) = map(shell.get, urls)
+    assert (plain, as_json) == (200, 200)
+    assert text.decode().startswith("STUDY query in Study Root, relational\nkeys\n")
+    assert json.loads(document)["plan"]["found"] > 0
+
+
+def test_the_images_can_be_made_and_imported(tmp_path: Path) -> None:
+    written = write_images(tmp_path / "images")
+    done = CliRunner().invoke(app, ["import", "--data", str(tmp_path / "data"), str(tmp_path / "images")])
+    assert done.exit_code == 0
+    assert done.stdout.startswith(f"{len(written)} stored, 0 refused")
+    for page in (ENGLISH, CHINESE):
+        assert str(len(written)) in page.read_text().partition("example-images")[2].partition("\n")[0]
 
 
 @pytest.mark.parametrize("page", [ENGLISH, CHINESE])
