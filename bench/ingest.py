@@ -210,6 +210,8 @@ def peer_makers(options: argparse.Namespace) -> dict[str, Callable[[Path, bool],
         makers[name] = _maker(PEERS[name], options.workers)
     for address in options.also:
         makers[address] = lambda _folder, _nodelay, address=address: Elsewhere(address)  # type: ignore[misc] # default binds the loop's value
+    if not makers:
+        raise SystemExit("nothing to measure: name an archive with --peers or --also")
     return makers
 
 

@@ -107,6 +107,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory, sink: Sink, ports: dict[str
         answers = store(archive, samples())
         accepted = [sample for sample in samples() if answers[sample.name].status == 0]
         yield Stored(archive, answers, accepted)
+        assert "Traceback" not in archive.log(), archive.log()
 
 
 @pytest.fixture(scope="session")
