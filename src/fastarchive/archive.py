@@ -12,6 +12,7 @@ everything that is durable.
 
 from __future__ import annotations
 
+import errno
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,9 +37,11 @@ from fastarchive.index.writer import IndexBusy, IndexWriter
 from fastarchive.query import keywords
 from fastarchive.query.explain import Explanation
 from fastarchive.store.blobs import Blobs, Reader
+from fastarchive.store.damage import DamageList
 from fastarchive.store.encoding import EncodedRecord
 from fastarchive.store.intake import SPILL, Intake
 from fastarchive.store.log import SEAL_SIZE, Log
+from fastarchive.store.mirror import MirrorWait
 from fastarchive.store.record import Location
 from fastarchive.store.recovery import RecoveryReport, recover
 
@@ -76,10 +79,13 @@ class Receipt:
 class Archive:
     """One archive directory, open in this process. Use :meth:`open`; a context manager that closes in order."""
 
-    def __init__(self, directory: Path, index: Index, log: Log | None, resources: ExitStack) -> None:
+    def __init__(
+        self, directory: Path, index: Index, log: Log | None, resources: ExitStack, mirror: Path | None = None
+    ) -> None:
         self.directory = directory
         self.index = index
-        self.blobs = Blobs(directory)
+        self.damage = DamageList(directory)
+        self.blobs = Blobs(directory, mirror=mirror, damage=None if log is None else self.damage)
         self._log = log
         self._resources = resources
         self._lock = threading.Lock()
@@ -97,6 +103,8 @@ class Archive:
         seal_size: int = SEAL_SIZE,
         reserve_bytes: int = 0,
         commit_seconds: float = 0.5,
+        mirror: Path | None = None,
+        mirror_wait: str = MirrorWait.BOTH,
     ) -> Self:
         """Open, and create where needed, the archive in ``directory``.
 
@@ -104,26 +112,37 @@ class Archive:
         in a thread of this process, unless another process already does. recover_packs: first settle what crashed
         processes left open. seal_size: bytes after which a pack is closed for good. reserve_bytes: free disk space
         below which nothing is stored. commit_seconds: longest time between an append and its commit to the index.
+        mirror: an existing folder for a second copy of every pack; what is damaged here is read from there.
+        mirror_wait: "both" or "one", how many copies an acknowledgement waits for.
 
-        Raises FileNotFoundError for a read-only archive that is not there, OSError when the directory can't be used.
+        Raises FileNotFoundError for a read-only archive or a mirror that is not there, OSError when the directory can't
+        be used.
         """
         if read_only and not (directory / "packs").is_dir():
             raise FileNotFoundError(f"there is no archive in {directory}")
+        if mirror is not None and not mirror.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "there is no folder for the mirror", str(mirror))
         with ExitStack() as resources:
             report = None
             log = None
             if not read_only:
                 for name in ("packs", "spool", "run"):
                     (directory / name).mkdir(parents=True, exist_ok=True)
-                report = recover(directory) if recover_packs else None
+                report = recover(directory, mirror=mirror) if recover_packs else None
             index = Index(directory)
             resources.callback(index.close)
             if not read_only:
                 if write_index:
                     _start_index_writer(directory, resources, commit_seconds)
-                log = Log(directory, seal_size=seal_size, reserve_bytes=reserve_bytes)
+                log = Log(
+                    directory,
+                    seal_size=seal_size,
+                    reserve_bytes=reserve_bytes,
+                    mirror=mirror,
+                    mirror_wait=MirrorWait(mirror_wait),
+                )
                 resources.callback(log.close)
-            archive = cls(directory, index, log, resources.pop_all())
+            archive = cls(directory, index, log, resources.pop_all(), mirror)
             archive.recovery = report
             return archive
 

@@ -18,7 +18,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 
 ENVIRONMENT_PREFIX = "FASTARCHIVE_"
@@ -231,6 +241,18 @@ class Settings(BaseModel):
         ge=2**20,
         le=64 * 2**30,
     )
+    mirror: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = _field(
+        "Second folder, on another disk, that gets a copy of every pack. It must exist; `fastarchive verify --repair`"
+        " heals one from the other.",
+        "an existing folder this user can write to, not the one of `data`; empty: no mirror",
+        default=None,
+    )
+    mirror_wait: Literal["both", "one"] = _field(
+        "When an instance is acknowledged: once both copies are on stable storage (nothing is stored when one disk"
+        " fails), or once the first is, and the mirror follows.",
+        "both or one",
+        default="both",
+    )
     maximum_matches: int = _field(
         "Answers to one C-FIND; beyond them it ends with A700 (out of resources). 0: as many as there are.",
         "0 or more",
@@ -250,6 +272,14 @@ class Settings(BaseModel):
     log_format: Literal["text", "json"] = _field(
         "Log lines as key=value text or as one JSON object each.", "text or json", default="text"
     )
+
+    @field_validator("mirror")
+    @classmethod
+    def _mirror_is_elsewhere(cls, mirror: Path | None, others: ValidationInfo) -> Path | None:
+        data = others.data.get("data")
+        if mirror is not None and data is not None and mirror.resolve() == data.resolve():
+            raise ValueError("the same folder as data")
+        return mirror
 
 
 def fields() -> Mapping[str, FieldInfo]:
@@ -373,6 +403,8 @@ def default_text(name: str) -> str:
         return size_text(value)
     if isinstance(value, bool):
         return str(value).lower()
+    if value is None:
+        return "none"
     if isinstance(value, dict | tuple):
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -18,6 +18,12 @@ from fastarchive.store.scrub import Scrub
 from tests.store.making import FaultyDisk, ct_slice, encoded, intake
 
 
+def _folders(directory: Path) -> tuple[Path, Path]:
+    mirror = directory / "mirror"
+    mirror.mkdir()
+    return directory / "main", mirror
+
+
 def _same(main: Path, mirror: Path) -> bool:
     return list_packs(main) == list_packs(mirror) and all(
         pack_path(main, pack).read_bytes()[PAGE:] == pack_path(mirror, pack).read_bytes()[PAGE:]
@@ -27,7 +33,7 @@ def _same(main: Path, mirror: Path) -> bool:
 
 @pytest.mark.parametrize("waiting", list(MirrorWait))
 def test_every_pack_is_written_twice(waiting: MirrorWait, tmp_path: Path) -> None:
-    main, mirror = tmp_path / "main", tmp_path / "mirror"
+    main, mirror = _folders(tmp_path)
     with Log(main, seal_size=100_000, mirror=mirror, mirror_wait=waiting) as log:
         locations = [log.append(encoded(number, os.urandom(9000))).result(30) for number in range(30)]
     assert len(list_packs(main)) > 1
@@ -38,7 +44,7 @@ def test_every_pack_is_written_twice(waiting: MirrorWait, tmp_path: Path) -> Non
 
 
 def test_a_spooled_object_is_mirrored(tmp_path: Path) -> None:
-    main, mirror = tmp_path / "main", tmp_path / "mirror"
+    main, mirror = _folders(tmp_path)
     data = ct_slice(rows=2100, columns=2100)
     item = intake(data, tmp_path)
     with Log(main, mirror=mirror) as log:
@@ -60,7 +66,7 @@ class HalfDead(FaultyDisk):
 
 
 def test_waiting_for_both_nothing_is_acknowledged_when_the_mirror_fails(tmp_path: Path) -> None:
-    main, mirror = tmp_path / "main", tmp_path / "mirror"
+    main, mirror = _folders(tmp_path)
     disk = HalfDead()
     with Log(main, mirror=mirror, disk=disk) as log:
         locations = [log.append(encoded(0)).result(30)]
@@ -80,7 +86,7 @@ def test_waiting_for_both_nothing_is_acknowledged_when_the_mirror_fails(tmp_path
 
 
 def test_waiting_for_one_a_mirror_that_fails_is_caught_up_later(tmp_path: Path) -> None:
-    main, mirror = tmp_path / "main", tmp_path / "mirror"
+    main, mirror = _folders(tmp_path)
     disk = HalfDead()
     with Log(main, seal_size=50_000, mirror=mirror, mirror_wait=MirrorWait.ONE, disk=disk) as log:
         log.append(encoded(0)).result(30)
@@ -98,7 +104,7 @@ def test_waiting_for_one_a_mirror_that_fails_is_caught_up_later(tmp_path: Path) 
 
 
 def test_an_archive_from_before_the_mirror_is_copied_to_it(tmp_path: Path) -> None:
-    main, mirror = tmp_path / "main", tmp_path / "mirror"
+    main, mirror = _folders(tmp_path)
     with Log(main, seal_size=50_000) as log:
         for number in range(20):
             log.append(encoded(number, os.urandom(9000))).result(30)

@@ -177,7 +177,13 @@ def import_files(
     bar, advance = _progress(len(files))
     try:
         with (
-            Archive.open(settings.data, seal_size=settings.seal, reserve_bytes=settings.reserve) as archive,
+            Archive.open(
+                settings.data,
+                seal_size=settings.seal,
+                reserve_bytes=settings.reserve,
+                mirror=settings.mirror,
+                mirror_wait=settings.mirror_wait,
+            ) as archive,
             bar,
         ):
             summary = import_all(archive, files, min(threads, max(1, len(files))), advance)

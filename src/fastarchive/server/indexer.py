@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fastarchive.index.writer import IndexBusy, IndexWriter
 from fastarchive.server.control import RECOVER, Control
-from fastarchive.server.recovery import recover_in_background, recover_packs
+from fastarchive.server.recovery import keep_mirror, recover_in_background, recover_packs
 
 logger = logging.getLogger("fastarchive.server.indexer")
 
@@ -50,9 +50,11 @@ def main() -> int:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     control, orders = Control.join("indexer")
-    data = orders.settings.data
-    recover_packs(data)
-    control.on(RECOVER, partial(recover_in_background, data))
+    data, mirror = orders.settings.data, orders.settings.mirror
+    recover_packs(data, mirror)
+    control.on(RECOVER, partial(recover_in_background, data, mirror))
+    if mirror is not None:
+        keep_mirror(data, mirror, stop)
     writer = open_writer(data, stop, control)
     if writer is None:
         return 0

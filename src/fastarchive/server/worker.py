@@ -87,6 +87,8 @@ async def work(control: Control, orders: Orders) -> None:
             write_index=False,
             seal_size=settings.seal,
             reserve_bytes=settings.reserve,
+            mirror=settings.mirror,
+            mirror_wait=settings.mirror_wait,
         ) as archive,
         open_context(
             archive,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -158,6 +159,8 @@ def catch_up(
     Only headers are read of the packs that have their copy. Never raises for one pack: it is tried again next time.
     Raises OSError when a directory can't be listed.
     """
+    if not mirror.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no folder for the mirror")
     copied = []
     for pack in list_packs(directory):
         if stopped():

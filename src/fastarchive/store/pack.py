@@ -5,6 +5,7 @@ Layout, order of operations and reasons: ``docs/format.md``.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import time
@@ -213,6 +214,9 @@ def create_pack(directory: Path, reserve: int, disk: Disk = DISK, mirror: Path |
 
 def create_copy(mirror: Path, pack: int, page: bytes, reserve: int, disk: Disk = DISK) -> OpenPack:
     """An empty copy of a pack in the data directory `mirror`, with the same owner. As :func:`create_pack`."""
+    if not mirror.is_dir():
+        # Not mounted, maybe: nothing must be written to where it should be.
+        raise FileNotFoundError(errno.ENOENT, "there is no folder for the mirror")
     with creation_lock(mirror, disk):
         return _create(mirror, pack, page, reserve, disk)
 
