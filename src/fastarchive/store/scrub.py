@@ -181,7 +181,8 @@ class Scrub:
                 self.report.bytes += check.bytes
                 findings += [replace(finding, mirror=mirror) for finding in check.findings]
         sealed = [check.state.seal for check in checks.values() if check.state.seal is not None]
-        if sealed:
+        # An open pack may be without its copy for a moment; what only the mirror has was lost here.
+        if sealed or (absent and not absent[0].mirror and not any(check.owned for check in checks.values())):
             findings += absent
         findings += self._unlike(checks)
         return list(checks.values()), findings
