@@ -253,6 +253,19 @@ class Settings(BaseModel):
         "both or one",
         default="both",
     )
+    verify_days: float = _field(
+        "All that is stored is verified once in so many days, in the background, and healed where there is a mirror.",
+        "0 (never) to 3650",
+        default=7.0,
+        ge=0,
+        le=3650,
+    )
+    verify_rate: ByteSize = _field(
+        "Bytes a second the background verification reads at most.",
+        "1MiB or more, or a number with KiB, MiB, GiB or TiB",
+        default=ByteSize(20 * 2**20),
+        ge=2**20,
+    )
     maximum_matches: int = _field(
         "Answers to one C-FIND; beyond them it ends with A700 (out of resources). 0: as many as there are.",
         "0 or more",

@@ -13,6 +13,7 @@ from pathlib import Path
 from fastarchive.index.writer import IndexBusy, IndexWriter
 from fastarchive.server.control import RECOVER, Control
 from fastarchive.server.recovery import keep_mirror, recover_in_background, recover_packs
+from fastarchive.server.scrubbing import keep_verified
 
 logger = logging.getLogger("fastarchive.server.indexer")
 
@@ -55,6 +56,9 @@ def main() -> int:
     control.on(RECOVER, partial(recover_in_background, data, mirror))
     if mirror is not None:
         keep_mirror(data, mirror, stop)
+    settings = orders.settings
+    if settings.verify_days:
+        keep_verified(data, mirror, days=settings.verify_days, rate=settings.verify_rate, stop=stop)
     writer = open_writer(data, stop, control)
     if writer is None:
         return 0

@@ -93,7 +93,6 @@ class Scrub:
         self._pace = Pacer(rate, stop or threading.Event(), progress)
         self._disk = disk
         self._damage = DamageList(directory)
-        self._cursor = directory / CURSOR
         self.report = ScrubReport()
 
     def size(self) -> int:
@@ -116,23 +115,25 @@ class Scrub:
         try:
             for pack in packs:
                 self._scrub(pack)
-                with suppress(OSError):  # a read-only archive can be verified, too
-                    write_json(self._cursor, {"after": pack, "deep": self._deep})
+                self._note(pack)
         except Stopped:
             pass
         else:
             self.report.complete = True
-            with suppress(OSError):
-                self._cursor.unlink(missing_ok=True)
+            self._note(None)
         self.report.seconds = time.monotonic() - started
         return self.report
 
     def _resume(self) -> int:
-        try:
-            cursor = json.loads(self._cursor.read_text("utf-8"))
-            return int(cursor["after"]) if cursor["deep"] == self._deep else -1
-        except (OSError, ValueError, KeyError, TypeError):
-            return -1
+        cursor = _read_cursor(self._directory)
+        after = cursor.get("after")
+        return after if isinstance(after, int) and cursor.get("deep") == self._deep else -1
+
+    def _note(self, after: int | None) -> None:
+        """Write down how far this pass came; None: to its end."""
+        completed = time.time() if after is None else last_completed(self._directory)
+        with suppress(OSError):  # a read-only archive can be verified, too
+            write_json(self._directory / CURSOR, {"after": after, "deep": self._deep, "completed": completed})
 
     def _scrub(self, pack: int) -> None:
         report = self.report
@@ -208,6 +209,26 @@ class Scrub:
         finally:
             self._disk.forget(fd)
             os.close(fd)
+
+
+def last_completed(directory: Path) -> float | None:
+    """When the last pass over a data directory ended, in seconds since the epoch; None if that isn't known."""
+    completed = _read_cursor(directory).get("completed")
+    return completed if isinstance(completed, int | float) else None
+
+
+def start_counting(directory: Path) -> None:
+    """Where no pass is known of, let the time until the first one begin now. Raises OSError."""
+    if last_completed(directory) is None:
+        write_json(directory / CURSOR, {**_read_cursor(directory), "completed": time.time()})
+
+
+def _read_cursor(directory: Path) -> dict[str, object]:
+    try:
+        cursor = json.loads((directory / CURSOR).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return cursor if isinstance(cursor, dict) else {}
 
 
 def _lost(checks: Sequence[PackCheck], findings: Sequence[Finding]) -> list[Mark]:
