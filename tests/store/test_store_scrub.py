@@ -70,6 +70,12 @@ def test_damage_is_named_and_marked_until_it_is_healed(tmp_path: Path) -> None:
     pack_path(tmp_path, stored[3].pack).write_bytes(whole)
     assert not Scrub(tmp_path).run().findings
     assert not damage.is_damaged("1.2.3.3")
+    _damage(tmp_path, stored[3], stored[3].size - 1)
+    Scrub(tmp_path).run()
+    assert damage.is_damaged("1.2.3.3")
+    pack_path(tmp_path, stored[3].pack).unlink()
+    Scrub(tmp_path).run()
+    assert not damage.marks()
 
 
 def test_damaged_metadata_hides_only_its_own_record(tmp_path: Path) -> None:

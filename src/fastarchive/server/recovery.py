@@ -50,9 +50,10 @@ def keep_mirror(data: Path, mirror: Path, stop: threading.Event) -> None:
     """Give the mirror, in a thread of its own, the copies of sealed packs it lacks: now, and again every minute."""
 
     def run() -> None:
+        alike: set[int] = set()
         while not stop.is_set():
             try:
-                copied = catch_up(data, mirror, stopped=stop.is_set)
+                copied = catch_up(data, mirror, stopped=stop.is_set, alike=alike)
             except OSError as error:
                 logger.error("the mirror can't be used", extra={"error": error.strerror or type(error).__name__})
             else:

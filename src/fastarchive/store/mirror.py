@@ -152,10 +152,12 @@ def catch_up(
     *,
     pace: Pace | None = None,
     stopped: Callable[[], bool] = lambda: False,
+    alike: set[int] | None = None,
     disk: Disk = DISK,
 ) -> list[int]:
     """Make the missing and unfinished copies of sealed packs in the mirror; the packs copied.
 
+    Packs in `alike` are not looked at; those found to have their copy are added to it.
     Only headers are read of the packs that have their copy. Never raises for one pack: it is tried again next time.
     Raises OSError when a directory can't be listed.
     """
@@ -165,17 +167,19 @@ def catch_up(
     for pack in list_packs(directory):
         if stopped():
             break
+        if alike is not None and pack in alike:
+            continue
         with suppress(OSError, PackError, Busy, HealingFailed):
-            unlike = _is_unlike(directory, mirror, pack)
-            if unlike and heal(pack, (directory, mirror), pace=pace, disk=disk).written:
+            seal = seal_of(directory, pack)
+            if seal is None:
+                continue
+            other = seal_of(mirror, pack)
+            if other is not None and other[:3] == seal[:3]:  # by whom they were sealed may differ
+                if alike is not None:
+                    alike.add(pack)
+            elif heal(pack, (directory, mirror), pace=pace, disk=disk).written:
                 copied.append(pack)
     return copied
-
-
-def _is_unlike(directory: Path, mirror: Path, pack: int) -> bool:
-    seal, other = seal_of(directory, pack), seal_of(mirror, pack)
-    # By whom they were sealed may differ.
-    return seal is not None and (other is None or other[:3] != seal[:3])
 
 
 def seal_of(directory: Path, pack: int) -> Seal | None:

@@ -121,8 +121,17 @@ class Scrub:
         else:
             self.report.complete = True
             self._note(None)
+            self._forget_packs_gone()
         self.report.seconds = time.monotonic() - started
         return self.report
+
+    def _forget_packs_gone(self) -> None:
+        """Nothing is damaged in packs that were compacted away."""
+        marked = {mark.pack for mark in self._damage.marks()}
+        present = {pack for copy in self._copies for pack in list_packs(copy)} if marked else set()
+        for pack in marked - present:
+            with suppress(OSError):
+                self._damage.replace(pack, ())
 
     def _resume(self) -> int:
         cursor = _read_cursor(self._directory)
