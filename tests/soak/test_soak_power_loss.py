@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.crash_points import power_loss, power_loss_with_mirror
+from tests.store.crash_points import power_loss, power_loss_with_index, power_loss_with_mirror
 
 POINTS = int(os.environ.get("FASTARCHIVE_CRASH_POINTS", "5000"))
 FIRST = int(os.environ.get("FASTARCHIVE_FIRST_SEED", "1000"))
@@ -27,3 +27,10 @@ def test_nothing_acknowledged_is_lost_in_thousands_of_power_losses_with_a_mirror
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         for seed in range(first, min(first + GROUP, FIRST + POINTS // 5)):
             power_loss_with_mirror(seed, Path(name, str(seed)))
+
+
+@pytest.mark.parametrize("first", range(FIRST, FIRST + POINTS // 25, GROUP // 5))
+def test_the_index_says_what_the_packs_hold_after_hundreds_of_power_losses(first: int) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
+        for seed in range(first, min(first + GROUP // 5, FIRST + POINTS // 25)):
+            power_loss_with_index(seed, Path(name, str(seed)))

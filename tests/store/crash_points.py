@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
 
+from fastarchive.dicom.attributes import Level
+from fastarchive.index.view import Index
+from fastarchive.index.writer import INDEX, IndexWriter
 from fastarchive.store.blobs import Blobs
 from fastarchive.store.encoding import EncodedRecord, Spool
 from fastarchive.store.follow import Follower
@@ -31,8 +35,15 @@ class Life:
         self.contents: dict[str, bytes] = {}
         self.acknowledged: dict[Location, str] = {}
 
-    def live(self, directory: Path, log: Log, random: Random, disk: PowerLossDisk) -> None:
-        """Append groups of records until there are enough or the power is gone."""
+    def live(
+        self,
+        directory: Path,
+        log: Log,
+        random: Random,
+        disk: PowerLossDisk,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Append groups of records until there are enough or the power is gone; `meanwhile` is done after each."""
         for _ in range(random.randint(1, 12)):
             batch = [self._record(directory, random, disk) for _ in range(random.choice([1, 1, 2, 5, 12]))]
             futures: list[Future[Location]] = log.append_batch(batch)
@@ -41,6 +52,7 @@ class Life:
                     self.acknowledged[future.result(30)] = item.record.sop_instance
                 if item.spool is not None:
                     item.spool.close()
+            meanwhile()
             if disk.dead:
                 return
 
@@ -80,6 +92,37 @@ def power_loss(seed: int, directory: Path) -> int:
     with Log(after, seal_size=SEAL_SIZE) as log:
         location = log.append(encoded(99_999, b"life goes on")).result(30)
     assert Blobs(after).open(location).read() == b"life goes on"
+    return len(life.acknowledged)
+
+
+def power_loss_with_index(seed: int, directory: Path) -> int:
+    """The same while the log is indexed: afterwards the index says exactly what the packs hold."""
+    random = Random(seed)
+    before, after = directory / "before", directory / "after"
+    (before / PACKS).mkdir(parents=True)
+    disk = PowerLossDisk([before / PACKS], random, random.randint(10, 120), random.choice([0, 0.05]))
+    life = Life()
+    with closing(IndexWriter(before, commit_seconds=1e-9)) as writer:
+        log = Log(before, seal_size=SEAL_SIZE, disk=disk)
+        life.live(before, log, random, disk, meanwhile=lambda: random.random() < 0.5 and writer.step())
+        disk.dead = True
+        log.close()
+    disk.lay(before / PACKS, after / PACKS)
+    shutil.copytree(before / INDEX, after / INDEX)
+    check(after, life)
+    with Follower(after) as follower:
+        expected = {record.sop_instance: location for location, record in follower.poll(10_000)}
+    with closing(IndexWriter(after)) as writer, closing(Index(after)) as index:
+        for _ in range(2):  # from the tail, then from the index
+            assert index.view().counts()[Level.IMAGE] == len(expected)
+            for name, location in expected.items():
+                entry = index.locate(name)
+                assert entry is not None
+                assert entry.location == location
+            assert all(index.locate(name) is None for name in life.contents.keys() - expected.keys())
+            while writer.step():
+                pass
+            writer.commit()
     return len(life.acknowledged)
 
 

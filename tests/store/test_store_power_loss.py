@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.crash_points import power_loss, power_loss_with_mirror
+from tests.store.crash_points import power_loss, power_loss_with_index, power_loss_with_mirror
 
 GROUPS = 10
 POINTS = 50
@@ -31,3 +31,8 @@ def test_nothing_acknowledged_is_lost_with_the_power_and_a_disk(group: int, memo
         acknowledged += power_loss_with_mirror(seed, directory)
         shutil.rmtree(directory)
     assert acknowledged > 20
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_index_says_what_the_packs_hold_after_a_power_loss(seed: int, memory: Path) -> None:
+    power_loss_with_index(seed, memory)
