@@ -14,7 +14,7 @@ from typing import Final
 
 from fastarchive.store.damage import DamageList, Mark, write_json
 from fastarchive.store.disk import DISK, Disk
-from fastarchive.store.pack import PackError, list_packs, pack_path
+from fastarchive.store.pack import PackError, list_packs, pack_path, read_state
 from fastarchive.store.repair import Busy, HealingFailed, heal, settle
 from fastarchive.store.verify import Finding, PackCheck, Part, verify_pack
 
@@ -100,8 +100,9 @@ class Scrub:
         total = 0
         for copy in self._copies:
             for pack in list_packs(copy):
-                with suppress(OSError):
-                    total += pack_path(copy, pack).stat().st_size
+                with suppress(OSError), pack_path(copy, pack).open("rb") as file:
+                    state = read_state(file.fileno())
+                    total += state.end if state.seal is None else state.seal.length
         return total
 
     def run(self, *, resume: bool = False) -> ScrubReport:

@@ -90,8 +90,10 @@ class PackCheck:
 class Window:
     """Sequential reading of a file through one buffer. Views are valid until the next one is asked for."""
 
-    def __init__(self, fd: int, pace: Pace | None = None) -> None:
+    def __init__(self, fd: int, limit: int, pace: Pace | None = None) -> None:
+        """Nothing is read at or after the offset `limit`."""
         self.read = 0
+        self._limit = limit
         self._fd = fd
         self._pace = pace
         self._buffer = bytearray(_WINDOW)
@@ -104,7 +106,8 @@ class Window:
             if size > len(self._buffer):
                 self._buffer = bytearray(size)
                 self._view = memoryview(self._buffer)
-            count = os.preadv(self._fd, [self._buffer], offset)
+            wanted = max(min(len(self._buffer), self._limit - offset), 0)
+            count = os.preadv(self._fd, [self._view[:wanted]], offset)
             self._start, self._end = offset, offset + count
             self.read += count
             if self._pace is not None:
@@ -159,9 +162,9 @@ def verify_pack(fd: int, pack: int, *, deep: bool = False, pace: Pace | None = N
     """
     check = PackCheck(pack, read_state(fd), not locked and _is_owned(fd))
     state = check.state
-    window = Window(fd, pace)
-    _verify_page(fd, check)
     length = os.fstat(fd).st_size
+    window = Window(fd, length if state.seal is not None else min(state.end, length), pace)
+    _verify_page(fd, check)
     if state.seal is not None and length != state.seal.length:
         check.findings.append(
             Finding(pack, Part.LENGTH, min(length, state.seal.length), abs(length - state.seal.length), "wrong length")
