@@ -11,7 +11,7 @@ from fastarchive.dicom.attributes import Level
 from fastarchive.dicom.dictionary import vr_of
 from fastarchive.index.conditions import Everything
 from fastarchive.index.contributions import contribution_of
-from fastarchive.index.documents import Contribution, Document, Order, series_key
+from fastarchive.index.documents import Contribution, Document, Order, nameless_patient, series_key
 from fastarchive.index.ledger import is_deleted, tombstone_of
 from fastarchive.index.view import View
 from fastarchive.store.encoding import EncodedRecord
@@ -137,7 +137,7 @@ class Expected:
         self.contributions = sorted(
             (contribution_of(record, location) for location, record in self.winners.values()), key=lambda one: one.order
         )
-        self.patients = {one.study: "" for one in self.contributions}
+        self.patients = {one.study: nameless_patient(one.study) for one in self.contributions}
         for one in reversed(self.contributions):
             if one.patient_id:
                 self.patients[one.study] = one.patient_id
@@ -166,18 +166,19 @@ class Expected:
             assert document.location == location
             assert document.digest == record.digest
             assert (document.study, document.series) == (record.study, record.series)
-            assert document.patient_id == self.patients[record.study]
+            assert document.patient == self.patients[record.study]
             assert document.elements == below[0].elements[level]
             return
         elements: dict[int, bytes] = {}
         for one in below:
-            if level is not Level.PATIENT or one.patient_id == document.key:
-                for tag, value in one.elements[level].items():
+            if level is not Level.PATIENT or (one.patient_id or nameless_patient(one.study)) == document.key:
+                said = dict(one.elements[level])
+                if level is Level.STUDY:
+                    said |= one.elements[Level.PATIENT]
+                for tag, value in said.items():
                     elements.setdefault(tag, value)
-        if level is Level.STUDY and self.patients[document.key]:
-            elements[0x00100020] = self.patients[document.key].encode()
         assert document.elements == elements
-        assert document.patient_id == self.patients[below[0].study]
+        assert document.patient == self.patients[below[0].study]
         assert document.number_of_instances == len(below)
         if level is not Level.SERIES:
             assert document.number_of_series == len({(one.study, one.series) for one in below})

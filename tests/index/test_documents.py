@@ -5,12 +5,20 @@ from __future__ import annotations
 from itertools import permutations
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fastarchive.dicom.attributes import Level
-from fastarchive.index.contributions import Template, contribution_of, patient_key
-from fastarchive.index.documents import Contribution, Document, merge, text_values
+from fastarchive.index.contributions import Template, contribution_of
+from fastarchive.index.documents import (
+    Contribution,
+    Document,
+    has_patient_id,
+    merge,
+    nameless_patient,
+    patient_key,
+    text_values,
+)
 from fastarchive.index.encoded import encode_elements, instance_elements
 from fastarchive.index.rows import decode_row, encode_row
 from fastarchive.store.record import Location, Record, RecordKind
@@ -21,13 +29,19 @@ from tests.index.archives import CT, MR, encoded, random_records, record_of
 def _of_one_study(draw: st.DrawFn) -> list[Contribution]:
     records = draw(st.lists(random_records().filter(lambda one: one.kind is RecordKind.INSTANCE), max_size=6))
     contributions = [contribution_of(record, Location(1, number, 10)) for number, record in enumerate(records)]
-    return [one._replace(study="1.1", series="2.1", patient_id="P1") for one in contributions]
+    return [one._replace(study="1.1", series="2.1") for one in contributions]
+
+
+def _of_one(level: Level, contributions: list[Contribution]) -> list[Contribution]:
+    """Contributions to one entity: a study's records may disagree about the patient, a patient's don't."""
+    return [one for one in contributions if level is Level.STUDY or one.patient == contributions[0].patient]
 
 
 @given(_of_one_study(), st.randoms(), st.sampled_from([Level.PATIENT, Level.STUDY, Level.SERIES]), st.data())
 def test_merge_knows_no_order(
     contributions: list[Contribution], random: object, level: Level, data: st.DataObject
 ) -> None:
+    contributions = _of_one(level, contributions)
     if not contributions:
         return
     expected = merge(level, None, contributions).state()
@@ -42,6 +56,7 @@ def test_merge_knows_no_order(
 
 @given(_of_one_study(), st.sampled_from([Level.PATIENT, Level.STUDY, Level.SERIES]))
 def test_rows_hold_documents(contributions: list[Contribution], level: Level) -> None:
+    contributions = _of_one(level, contributions)
     if not contributions:
         return
     document = merge(level, None, contributions)
@@ -56,7 +71,7 @@ def test_rows_hold_documents(contributions: list[Contribution], level: Level) ->
 def test_rows_hold_instances() -> None:
     document = Document(
         Level.IMAGE,
-        patient_id="Ä王",
+        patient="Ä王",
         study="1.1",
         series="2.1",
         instance="3.1",
@@ -78,6 +93,33 @@ def test_earliest_value_wins_and_later_ones_fill_gaps() -> None:
         patient = merge(Level.PATIENT, None, order)
         assert patient.values(0x00100010) == ["SECOND"]
         assert patient.values(0x00100040) == ["F"]
+
+
+def test_Q6_a_study_keeps_what_its_own_records_say_of_the_patient() -> None:
+    records = [
+        record_of("3.1", received=1, patient_id="", t00100010="SMITH^A"),
+        record_of("3.2", received=2, patient_id=" P1", t00100010="SMITH^ANNA", t00100030="19700101"),
+        record_of("3.3", received=3, patient_id="P2"),
+    ]
+    contributions = [contribution_of(record, Location(1, 0, 10)) for record in records]
+    study = merge(Level.STUDY, None, contributions[:1])
+    assert study.patient == nameless_patient("1.1")
+    assert not has_patient_id(study.patient)
+    assert study.values(0x00100020) == []
+    for order in permutations(contributions):
+        study = merge(Level.STUDY, None, order)
+        assert study.patient == "P1"
+        assert [study.values(tag) for tag in (0x00100010, 0x00100020, 0x00100030)] == [
+            ["SMITH^A"],
+            ["P1"],
+            ["19700101"],
+        ]
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_no_patient_id_is_taken_for_a_study_without_one(patient_id: str, study: str) -> None:
+    assert patient_key(patient_id.encode("utf-8", "replace")) != nameless_patient(study)
+    assert patient_key(nameless_patient(study).encode("utf-8", "replace")) != nameless_patient(study)
 
 
 def test_template_gives_what_the_long_way_gives() -> None:
@@ -110,6 +152,7 @@ def test_template_notices_every_difference_above_the_instance() -> None:
 
 
 @given(st.binary(max_size=200))
+@example(b"\x08\0\5\0CS")
 def test_malformed_attributes_never_fail(attributes: bytes) -> None:
     record = Record(RecordKind.INSTANCE, 1, bytes(32), 1, CT, "3", "1", "2", "4", "A", "B", attributes, ())
     contribution_of(record, Location(1, 0, 10))

@@ -13,11 +13,12 @@ from fastarchive.dicom.matching import Matcher, Matching, MatchingError, Matchin
 from fastarchive.index import schema
 from fastarchive.index import snapshot as snapshots
 from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, Range, Term
-from fastarchive.index.documents import Document
+from fastarchive.index.documents import Document, nameless_patient, patient_key
 from fastarchive.index.snapshot import Snapshot
 
 NAME, PATIENT, BIRTH = 0x00100010, 0x00100020, 0x00100030
-TEXTS = {Level.PATIENT: [NAME, PATIENT, 0x00100040, 0x00101000, 0x00104000], Level.STUDY: [0x00081030, 0x00080050]}
+OF_PATIENTS = [NAME, PATIENT, 0x00100040, 0x00101000, 0x00104000]
+TEXTS = {Level.PATIENT: OF_PATIENTS, Level.STUDY: [0x00081030, 0x00080050, *OF_PATIENTS]}
 NUMBER, TIME = 0x00200011, 0x00080031
 
 _letters = st.text(st.sampled_from("aAäÄsSßmi小东王ｓＳéeе^=  .*?[]İıﬁ가ｶﾞя"), max_size=8)
@@ -93,11 +94,11 @@ def _condition(matcher: Matcher) -> Condition:
 
 
 def _document(level: Level, number: int, tag: int, value: str) -> Document:
-    document = Document(level, patient_id=f"P{number}", study=f"1.{number}", series=f"2.{number}")
+    document = Document(level, patient=f"P{number}", study=f"1.{number}", series=f"2.{number}")
     document.elements[tag] = value.encode()
     document.origins[tag] = (1, 1, 1)
     if tag == PATIENT:
-        document.patient_id = value
+        document.patient = patient_key(value.encode()) or nameless_patient(document.study)
     return document
 
 
@@ -135,6 +136,7 @@ def _check(level: Level, tag: int, values: list[str], keys: list[str]) -> None:
 )
 @example((Level.PATIENT, 0x00104000), ["x" * 1000 + "needle", "needle"], ["*needle", "x*", "*eed*"])
 @example((Level.PATIENT, PATIENT), ["A\\B", "A"], ["A", "B"])
+@example((Level.STUDY, PATIENT), ["A\\B", "A", "", "\x1f1"], ["A", "B", "1", "*1"])
 def test_M8_texts(what: tuple[Level, int], values: list[str], keys: list[str]) -> None:
     _check(*what, values, keys)
 
@@ -149,9 +151,13 @@ _date_keys = st.one_of(
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(_dates, min_size=1, max_size=12), st.lists(_date_keys, min_size=1, max_size=12))
-def test_M14_dates(values: list[str], keys: list[str]) -> None:
-    _check(Level.PATIENT, BIRTH, values, keys)
+@given(
+    st.sampled_from([Level.PATIENT, Level.STUDY]),
+    st.lists(_dates, min_size=1, max_size=12),
+    st.lists(_date_keys, min_size=1, max_size=12),
+)
+def test_M14_dates(level: Level, values: list[str], keys: list[str]) -> None:
+    _check(level, BIRTH, values, keys)
 
 
 _times = st.one_of(
@@ -203,7 +209,8 @@ def test_wildcards_narrow() -> None:
         (Term(0x00080062, ("1.2", "9")), 1),
         (Term(0x0020000D, ("1.0",)), 1),
         (Term(0x00100020, ("P0",)), 1),
-        (Term(0x00100010, ("P0",)), 1),  # not an attribute of studies: narrows nothing
+        (Term(0x00100010, ("P0",)), 0),
+        (Term(0x00080070, ("P0",)), 1),  # not an attribute of studies: narrows nothing
         (Or(()), 0),
         (And(()), 1),
         (Range(0x00080020, 3, 2), 0),

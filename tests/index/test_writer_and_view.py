@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import threading
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastarchive.dicom.attributes import Level
+from fastarchive.index import documents, schema
 from fastarchive.index.conditions import Everything
+from fastarchive.index.documents import Order
 from fastarchive.index.view import Index
 from fastarchive.index.writer import IndexBusy, IndexWriter
 from fastarchive.store.log import Log
@@ -126,6 +131,30 @@ def test_an_unusable_index_is_built_anew(tmp_path: Path, damage: str) -> None:
     assert {level: answers[level].keys() for level in Level} == {level: expected[level].keys() for level in Level}
     if damage != "ahead":
         assert answers == expected
+
+
+def test_an_index_of_an_earlier_schema_is_built_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Log(tmp_path, sync=False) as log:
+        entries = append(log, [record_of("3.1", patient_id="", t00100010="SMITH^A"), *_some(50)[1:]])
+    with monkeypatch.context() as earlier:  # as before studies kept what they say of their patients
+        earlier.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION - 1)
+        kept = documents.absorb
+
+        def only_the_id(document: documents.Document, said: Mapping[int, bytes], order: Order) -> bool:
+            return kept(document, {tag: said[tag] for tag in said if tag == 0x00100020}, order)
+
+        earlier.setattr(documents, "absorb", only_the_id)
+        _written(tmp_path)
+    reader = Index(tmp_path)
+    assert reader.view().tail_length == len(entries)
+    Expected(entries).check_view(reader.view())  # from the log meanwhile
+    _written(tmp_path)
+    deadline = time.monotonic() + 60
+    while reader.view().tail_length:  # it looks for a usable index now and then
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.01)
+    Expected(entries).check_view(reader.view())
+    reader.close()
 
 
 def test_rebuilding_gives_the_same_answers_though_batches_differ(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def documents_of(instances: Iterable[Instance]) -> dict[Level, dict[str, Documen
         contribution = instance.contribution(number)
         image = Document(
             Level.IMAGE,
-            patient_id=instance.patient,
+            patient=contribution.patient,
             study=instance.study,
             series=instance.series,
             instance=instance.uid,
@@ -77,7 +77,7 @@ def documents_of(instances: Iterable[Instance]) -> dict[Level, dict[str, Documen
     for series in found[Level.SERIES].values():
         found[Level.STUDY][series.study].number_of_series += 1
     for study in found[Level.STUDY].values():
-        patient = found[Level.PATIENT][study.patient_id]
+        patient = found[Level.PATIENT][study.patient]
         patient.number_of_studies += 1
         patient.number_of_series += study.number_of_series
     return found
@@ -143,7 +143,7 @@ _KEYS = {tag_of(keyword) for keyword in ("PatientID", "StudyInstanceUID", "Serie
 
 def _terms(document: Document, tag: int) -> set[str]:
     own = {
-        tag_of("PatientID"): document.patient_id,
+        tag_of("PatientID"): document.patient,
         tag_of("StudyInstanceUID"): document.study,
         tag_of("SeriesInstanceUID"): document.series,
         tag_of("SOPInstanceUID"): document.instance,

@@ -1,31 +1,78 @@
-"""The answer to any query, without plan or index: every entity of the level, joined and judged by the criteria."""
+"""The answer to any query, without plan, index or documents: what the records say of each entity, judged one by one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 
-from fastarchive.dicom.attributes import Level
-from fastarchive.index.documents import Document
+from fastarchive.dicom.attributes import COMPUTED, LEVEL_OF, MODALITY, STORED_ATTRIBUTES, Level
+from fastarchive.dicom.dictionary import tag_of
+from fastarchive.index.documents import Document, text_values
 from fastarchive.index.view import View
-from fastarchive.query.criteria import criteria_of
-from fastarchive.query.execute import matches
+from fastarchive.query.criteria import Criterion, criteria_of
+from fastarchive.query.execute import Match, matches
 from fastarchive.query.identifier import FindQuery
 from fastarchive.query.plan import plan
+from tests.query.archives import Instance
+
+_IDENTITY: dict[Level, Callable[[Instance], str]] = {
+    # Nobody knows whose the studies without a Patient ID are: they are not one patient's.
+    Level.PATIENT: lambda one: f"ID {one.patient}" if one.patient else f"study {one.study}",
+    Level.STUDY: lambda one: one.study,
+    Level.SERIES: lambda one: f"{one.study}\\{one.series}",
+    Level.IMAGE: lambda one: one.uid,
+}
 
 
-def brute_force(query: FindQuery, documents: Mapping[Level, Mapping[str, Document]]) -> set[str]:
-    """The keys of the entities that match."""
+def brute_force(query: FindQuery, archive: Iterable[Instance]) -> set[str]:
+    """The identities (:func:`identity`) of the entities that match."""
+    archive = list(archive)
+    asked = criteria_of(query)
     found = set()
-    for document in documents[query.level].values():
-        lineage = {query.level: document}
-        for level in (Level.SERIES, Level.STUDY):
-            if level.depth < query.level.depth:
-                lineage[level] = documents[level][document.key_at(level)]
-        if query.level is not Level.PATIENT:
-            lineage[Level.PATIENT] = documents[Level.PATIENT][lineage[Level.STUDY].patient_id]
-        if all(criterion.accepts(lineage[criterion.level]) for criterion in criteria_of(query)):
-            found.add(document.key)
+    for one in archive:
+        if all(criterion.accepts(_facts(criterion, query.level, one, archive)) for criterion in asked):
+            found.add(identity(query.level, one))
     return found
+
+
+def identity(level: Level, one: Instance) -> str:
+    """What tells the entity of a level that an instance belongs to from others."""
+    return _IDENTITY[level](one)
+
+
+def identity_of(match: Match, level: Level) -> str:
+    """The same of an entity found."""
+    document = match[level.depth]
+    assert document is not None
+    if level is not Level.PATIENT:
+        return document.key
+    return f"ID {document.key}" if document.values(tag_of("PatientID")) else f"study {document.key[1:]}"
+
+
+def _facts(criterion: Criterion, level: Level, one: Instance, archive: Sequence[Instance]) -> Document:
+    """What the records say about what a criterion asks for an entity of a level."""
+    tag = criterion.matchers[0].tag
+    home = LEVEL_OF.get(tag, level)
+    # Below PATIENT level the study's own records tell of the patient (Q6); other studies only count.
+    told_by = Level.STUDY if home is Level.PATIENT and level is not Level.PATIENT and tag not in COMPUTED else home
+    mine = [other for other in archive if identity(told_by, other) == identity(told_by, one)]
+    document = Document(told_by)
+    kept = {each.tag for each in STORED_ATTRIBUTES[home]} | {tag_of("TimezoneOffsetFromUTC")}
+    for other in mine:
+        for said, value in other.elements().items():
+            if said in kept:
+                document.elements.setdefault(said, value)
+    document.number_of_instances = len(mine)
+    document.number_of_series = len({identity(Level.SERIES, other) for other in mine})
+    document.number_of_studies = len({other.study for other in mine})
+    modalities = {value for other in mine for value in text_values(other.elements().get(MODALITY, b""), "CS")}
+    document.modalities = tuple(sorted(modalities))
+    document.sop_classes = tuple(sorted({other.sop_class for other in mine}))
+    return document
+
+
+def found_by_plan(query: FindQuery, view: View) -> list[str]:
+    """The identities of what a plan finds, in the order found."""
+    return [identity_of(match, query.level) for page in matches(plan(query, view), view) for match in page]
 
 
 def executed(query: FindQuery, view: View) -> list[str]:
@@ -33,8 +80,3 @@ def executed(query: FindQuery, view: View) -> list[str]:
     depth = query.level.depth
     found = (match[depth] for page in matches(plan(query, view), view) for match in page)
     return [document.key for document in found if document is not None]
-
-
-def keys_of(documents: Iterable[Document]) -> list[str]:
-    """The keys of some documents."""
-    return [document.key for document in documents]

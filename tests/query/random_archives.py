@@ -25,7 +25,7 @@ MODALITIES = ("CT", "MR", "")
 MODALITY_KEYS = ("", "CT", "MR", "CT\\MR", "C*", "US", "C*\\US", "*R\\CT")
 NUMBERS = ("", "1", "2", "007", "x")
 NUMBER_KEYS = ("", "1", "7", "2 ")
-PATIENTS = ("P1", "P2", "Ä3")
+PATIENTS = ("P1", "P2", "Ä3", "")
 
 _shared = st.fixed_dictionaries(
     {
@@ -48,7 +48,7 @@ _series = st.fixed_dictionaries(
 
 @st.composite
 def archives(draw: st.DrawFn, largest: int = 12) -> list[Instance]:
-    """Instances with distinct UIDs; a study belongs to one patient, a series to one study."""
+    """Instances with distinct UIDs; a study belongs to one patient or tells none, a series to one study."""
     owners: dict[str, str] = {}
     said_by_study: dict[str, dict[str, str]] = {}
     said_by_series: dict[str, dict[str, str]] = {}
@@ -60,6 +60,8 @@ def archives(draw: st.DrawFn, largest: int = 12) -> list[Instance]:
         study_says = said_by_study.setdefault(study, draw(_shared))
         series_says = said_by_series.setdefault(series, draw(_series))
         own = {"InstanceNumber": draw(st.sampled_from(NUMBERS)), "ContentDate": draw(st.sampled_from(DATES))}
+        if draw(st.booleans()):  # the first instance with a value decides
+            own["PatientName"] = draw(st.sampled_from(NAMES))
         sop_class = draw(st.sampled_from((CT, MR)))
         instances.append(
             Instance(patient, study, series, f"9.{number}", {**study_says, **series_says, **own}, sop_class)
@@ -78,6 +80,7 @@ _keys: dict[str, st.SearchStrategy[str]] = {
     "StudyInstanceUID": st.sampled_from(("", "1.1", "1.1\\1.3", "1.9")),
     "ModalitiesInStudy": st.sampled_from(MODALITY_KEYS),
     "NumberOfStudyRelatedSeries": st.sampled_from(("", "1", "2")),
+    "NumberOfPatientRelatedStudies": st.sampled_from(("", "1", "2")),
     "Modality": st.sampled_from(MODALITY_KEYS),
     "SeriesNumber": st.sampled_from(NUMBER_KEYS),
     "SeriesDescription": st.sampled_from(DESCRIPTION_KEYS),

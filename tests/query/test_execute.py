@@ -10,7 +10,7 @@ from fastarchive.query.execute import matches
 from fastarchive.query.options import FindOptions
 from fastarchive.query.plan import plan
 from tests.query.archives import Instance, MemoryView, documents_of
-from tests.query.brute_force import brute_force, executed
+from tests.query.brute_force import brute_force, executed, found_by_plan
 from tests.query.identifiers import query
 from tests.query.random_archives import archives, questions
 
@@ -42,9 +42,9 @@ def test_plans_find_what_brute_force_finds(
     if level is Level.PATIENT and "\\" in values.get("PatientID", ""):
         return
     asked = query(level, values, model=model, options=options)
-    found = executed(asked, MemoryView(documents, tail))
+    found = found_by_plan(asked, MemoryView(documents, tail))
     assert len(found) == len(set(found))
-    assert set(found) == brute_force(asked, documents)
+    assert set(found) == brute_force(asked, instances)
 
 
 def test_Q3_hierarchical_queries_stay_below_their_parents() -> None:

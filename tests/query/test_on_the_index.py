@@ -22,7 +22,7 @@ from fastarchive.store.log import Log
 from fastarchive.store.record import Record, RecordKind
 from tests.index.archives import EXPLICIT, append, encoded
 from tests.query.archives import Instance
-from tests.query.brute_force import brute_force, executed
+from tests.query.brute_force import brute_force, found_by_plan
 from tests.query.identifiers import query
 from tests.query.random_archives import archives, questions
 
@@ -86,8 +86,7 @@ def test_plans_find_what_brute_force_finds_on_the_index(
 ) -> None:
     indexed = data.draw(st.one_of(st.just(0), st.just(len(archive)), st.integers(0, len(archive))))
     with stored(archive, indexed) as view:
-        documents = everything(view)
-        assert set(documents[Level.IMAGE]) == {instance.uid for instance in archive}
+        assert set(everything(view)[Level.IMAGE]) == {instance.uid for instance in archive}
         for model, level, keys in asked:
             options = FindOptions(
                 relational=True,
@@ -98,9 +97,9 @@ def test_plans_find_what_brute_force_finds_on_the_index(
                 match_unknown=data.draw(st.booleans()),
             )
             question = query(level, keys, model=model, options=options)
-            found = executed(question, view)
+            found = found_by_plan(question, view)
             assert len(found) == len(set(found))
-            assert set(found) == brute_force(question, documents)
+            assert set(found) == brute_force(question, archive)
 
 
 @pytest.mark.parametrize("indexed", [0, 150, 300])

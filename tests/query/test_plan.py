@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
 from fastarchive.dicom.attributes import InformationModel, Level
 from fastarchive.dicom.dictionary import tag_of
 from fastarchive.dicom.matching import Matching
-from fastarchive.index.conditions import Term
+from fastarchive.index.conditions import Everything, Grams, Term
+from fastarchive.query.criteria import criteria_of
 from fastarchive.query.explain import CLAUSES, RULES, explain
 from fastarchive.query.keywords import explained
 from fastarchive.query.options import FindOptions
-from fastarchive.query.plan import Lookup, Scan, Walk, plan
+from fastarchive.query.plan import Lookup, Plan, Scan, Select, Walk, plan
 from tests.query.archives import Instance, MemoryView, documents_of
 from tests.query.identifiers import query
 
@@ -38,11 +41,22 @@ def test_children_of_a_named_parent_are_scanned() -> None:
     assert found.joins == (Level.STUDY,)
 
 
-def test_patient_attributes_are_joined_through_the_study() -> None:
-    asked = query("IMAGE", StudyInstanceUID="1.2", SeriesInstanceUID="1.2.1", PatientName="")
+@pytest.mark.parametrize("model", [InformationModel.PATIENT_ROOT, InformationModel.STUDY_ROOT])
+def test_Q6_patient_attributes_are_those_of_the_study(model: InformationModel) -> None:
+    keys = {"PatientID": "P2", "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.2.1", "PatientName": "NAME*"}
+    assert plan(query("IMAGE", keys, model=model), VIEW).root.joins == (Level.STUDY, Level.SERIES)
+    found = plan(query("STUDY", model=model, options=RELATIONAL, PatientName="NAME*", PatientID=""), VIEW).root
+    assert found.source == Scan(Level.STUDY, Grams(tag_of("PatientName"), ("name",), anchored_start=True))
+    assert found.joins == ()
+
+
+def test_counts_of_the_patient_are_joined_through_the_study() -> None:
+    asked = query("IMAGE", StudyInstanceUID="1.2", SeriesInstanceUID="1.2.1", NumberOfPatientRelatedStudies="")
     assert plan(asked, VIEW).root.joins == (Level.PATIENT, Level.STUDY, Level.SERIES)
-    assert plan(query("STUDY", PatientName=""), VIEW).root.joins == (Level.PATIENT,)
+    assert plan(query("STUDY", NumberOfPatientRelatedStudies=""), VIEW).root.joins == (Level.PATIENT,)
     assert plan(query("STUDY", StudyDate=""), VIEW).root.joins == ()
+    narrows_nothing = query("SERIES", options=RELATIONAL, NumberOfPatientRelatedStudies="1")
+    assert plan(narrows_nothing, VIEW).root.source == Scan(Level.SERIES, Everything())
 
 
 def test_a_condition_above_is_walked_down_from() -> None:
@@ -92,11 +106,13 @@ def test_explain_names_keys_and_steps() -> None:
 
 def test_explain_shows_a_walk() -> None:
     asked = query("IMAGE", options=RELATIONAL, PatientID="P1")
-    assert explain(plan(asked, VIEW)).lines()[3:] == [
+    (owner,) = criteria_of(asked)
+    parents = Select(Scan(Level.STUDY, Term(tag_of("PatientID"), ("P1",))), (owner,), (Level.PATIENT,))
+    root = Select(Walk(Level.IMAGE, parents, Everything()), (), (Level.STUDY,))
+    assert explain(Plan(asked, root)).lines()[3:] == [
         "plan",
         "  find IMAGE",
-        "    each has to meet PatientID",
-        "    each is joined with PATIENT, STUDY",
+        "    each is joined with STUDY",
         "    walk down to IMAGE, everything, from",
         "      find STUDY",
         "        each has to meet PatientID",
@@ -108,9 +124,9 @@ def test_explain_shows_a_walk() -> None:
 
 def test_explain_tells_what_was_expected_and_done() -> None:
     explanation = explained(query("STUDY", PatientID="P1"), VIEW)
-    found, *rest = explanation.lines()[4:]
-    assert re.fullmatch(r"  find STUDY: 1 found, 1 looked at, \d+\.\d ms", found)
-    assert rest[2] == "    search STUDY for PatientID is P1 (expected: 1)"
+    lines = explanation.lines()
+    assert re.fullmatch(r"  find STUDY: 1 found, 1 looked at, \d+\.\d ms", lines[4])
+    assert "    search STUDY for PatientID is P1 (expected: 1)" in lines
     step = explanation.as_json()["plan"]
     assert (step["found"], step["looked_at"], step["expected"]) == (1, 1, 1)
     assert json.loads(json.dumps(explanation.as_json())) == explanation.as_json()

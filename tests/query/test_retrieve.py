@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from fastarchive.dicom.attributes import InformationModel, Level
 from fastarchive.dicom.dictionary import tag_of
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Encoding
+from fastarchive.index.documents import has_patient_id
 from fastarchive.query.identifier import IdentifierError
 from fastarchive.query.retrieve import RetrieveRequest, instances, parse_retrieve
 from tests.query.archives import Instance, MemoryView, documents_of
@@ -41,6 +42,7 @@ def test_R2_many_uids() -> None:
         ("STUDY", STUDY_ROOT, {"StudyInstanceUID": "*"}, "StudyInstanceUID"),
         ("IMAGE", STUDY_ROOT, {"StudyInstanceUID": "1", "SeriesInstanceUID": "2"}, "SOPInstanceUID"),
         ("PATIENT", PATIENT_ROOT, {"PatientID": ""}, "PatientID"),
+        ("PATIENT", PATIENT_ROOT, {"PatientID": "\x1f"}, "PatientID"),
         ("PATIENT", PATIENT_ROOT, {"PatientID": "A\\B"}, "PatientID"),
     ],
 )
@@ -86,9 +88,12 @@ def test_F8_retrieval_delivers_what_is_counted(archive: list[Instance], data: st
     keys = sorted({key for level in documents.values() for key in level})
     view = MemoryView(documents, data.draw(st.lists(st.sampled_from(keys))) if keys else [])
     for patient in documents[Level.PATIENT].values():
-        delivered = found(view, "PATIENT", PATIENT_ROOT, PatientID=patient.key)
-        assert len(delivered) == patient.number_of_instances
-        assert set(delivered) == {one.uid for one in archive if one.patient == patient.key}
+        if has_patient_id(patient.key):
+            delivered = found(view, "PATIENT", PATIENT_ROOT, PatientID=patient.key)
+            assert len(delivered) == patient.number_of_instances
+            assert set(delivered) == {one.uid for one in archive if one.patient == patient.key}
+        else:
+            assert found(view, "PATIENT", PATIENT_ROOT, PatientID=patient.key) == []
     for study in documents[Level.STUDY].values():
         delivered = found(view, "STUDY", StudyInstanceUID=study.key)
         assert len(delivered) == study.number_of_instances

@@ -16,7 +16,7 @@ class Term:
     Any number of values. The unique keys work at their own level and at the levels below it: Patient ID at PATIENT,
     STUDY and SERIES, Study Instance UID at STUDY, SERIES and IMAGE, Series Instance UID at SERIES and IMAGE, SOP
     Instance UID at IMAGE. The computed Modalities in Study (0008,0061) and SOP Classes in Study (0008,0062) work at
-    STUDY. Everything else works at the level of the attribute.
+    STUDY. Everything else works at the level of the attribute, and patient attributes at STUDY as well.
     """
 
     tag: int

@@ -6,23 +6,17 @@ about everything above them: :class:`Template` recognises that by comparing byte
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from typing import Final, NamedTuple
 
 from fastarchive.dicom.attributes import LEVEL_OF, MODALITY, PATIENT_ID, Level
 from fastarchive.dicom.charsets import CharacterSet
-from fastarchive.index.documents import Contribution, text_values
+from fastarchive.index.documents import Contribution, patient_key, text_values
 from fastarchive.index.encoded import BELOW_SERIES, COMMON_TAGS, LONG_VRS, TEXT_VRS, says_something, walk
 from fastarchive.store.record import Location, Record
-
-LONGEST_PATIENT_ID: Final = 1024
-"""Characters of a Patient ID that tell patients apart (LO allows 64; index terms have to end somewhere)."""
 
 _ESCAPE: Final = b"\x1b"
 _KATAKANA: Final = b"IR 13"  # the one set in which bytes below 0x80 aren't all ASCII (0x5C yen, 0x7E overline)
 _MOST_SHAPES: Final = 16
-_CONTROL: Final = re.compile("[\0-\x1f\x7f]")
 
 
 def contribution_of(record: Record, location: Location) -> Contribution:
@@ -42,9 +36,12 @@ def contribution_of(record: Record, location: Location) -> Contribution:
             for each in elements.values():
                 each[tag] = value
     modality = text_values(elements[Level.SERIES].get(MODALITY, b""), "CS")
+    patient_id = patient_key(elements[Level.PATIENT].get(PATIENT_ID, b""))
+    if not patient_id:
+        elements[Level.PATIENT].pop(PATIENT_ID, None)  # nothing but control characters
     return Contribution(
         order=record.order(location),
-        patient_id=patient_key(elements[Level.PATIENT].get(PATIENT_ID, b"")),
+        patient_id=patient_id,
         study=record.study,
         series=record.series,
         instance=record.sop_instance,
@@ -54,19 +51,11 @@ def contribution_of(record: Record, location: Location) -> Contribution:
     )
 
 
-def patient_key(value: bytes) -> str:
-    """A Patient ID (UTF-8) as the key of a patient: stripped, in NFC, without control characters."""
-    text = value.decode("utf-8", "replace").strip(" \0")[:LONGEST_PATIENT_ID]
-    if not text.isprintable():
-        text = _CONTROL.sub("", text)
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
-
-
 def _transcoder(attributes: bytes) -> CharacterSet | None:
     """The character set to decode a record's text from; None when its text is UTF-8 as it is."""
     declared = None
     if attributes.startswith(b"\x08\x00\x05\x00CS"):
-        declared = next(walk(attributes))[2]
+        declared = next((value for _, _, value, _ in walk(attributes)), None)
     if attributes.isascii() and _ESCAPE not in attributes and (declared is None or _KATAKANA not in declared):
         return None
     return CharacterSet.parse(declared)

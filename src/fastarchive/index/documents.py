@@ -8,8 +8,11 @@ The archive's state is a function of the *set* of its records, never of the orde
   earliest record with a value wins and later ones fill the gaps. A document therefore keeps the order of the record
   each of its elements came from; :func:`merge` is then a join of a semilattice: associative, commutative, idempotent.
 * A series is one Series Instance UID *within one study*: should two studies use the same one, each has its own.
-* A study is one Study Instance UID. It belongs to the patient named by the earliest of its records that names one; a
-  record with another Patient ID is part of the study, but says nothing about that patient.
+* A study is one Study Instance UID. Its document keeps what its own records say of the patient, so that no study is
+  ever told under the name another study gave.
+* A study belongs to the patient named by the earliest of its records that has a Patient ID; a record with another
+  Patient ID is part of the study, but says nothing about that patient. Nothing tells whose the studies are that have
+  no Patient ID: each of them has a patient of its own.
 
 Counts can't be joined that way: merging a record twice would count it twice. They are exact because an instance is
 counted when its document comes into being and at no other time (:mod:`fastarchive.index.ledger` asks the index first),
@@ -19,7 +22,9 @@ belong to another patient) makes the documents concerned again from the instance
 
 from __future__ import annotations
 
+import re
 import struct
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
@@ -31,9 +36,14 @@ from fastarchive.store.record import Location
 Order = tuple[int, int, int]
 """Record order: (received in ns since the epoch, pack id, offset)."""
 
+LONGEST_PATIENT_ID: Final = 1024
+"""Characters of a Patient ID that tell patients apart (LO allows 64; index terms have to end somewhere)."""
+
 KEY_SEPARATOR: Final = "\\"
 """Between Study and Series Instance UID in the key of a series; no UID and no value holds a backslash."""
 
+_NAMELESS: Final = "\x1f"  # begins the key of a patient without Patient ID; no Patient ID has control characters
+_CONTROL: Final = re.compile("[\0-\x1f\x7f]")
 _UNSPLIT: Final = frozenset({"LT", "ST", "UT", "UR"})
 _TRAILING_ONLY: Final = frozenset({"LT", "ST", "UT", "PN"})
 _ELEMENT: Final = struct.Struct("<IHI")
@@ -52,6 +62,29 @@ class Contribution(NamedTuple):
     sop_class: str
     modality: str
     elements: Mapping[Level, dict[int, bytes]]
+
+    @property
+    def patient(self) -> str:
+        """The key of the patient it speaks of."""
+        return self.patient_id or nameless_patient(self.study)
+
+
+def patient_key(value: bytes) -> str:
+    """A Patient ID (UTF-8) as the key of a patient: stripped, in NFC, without control characters."""
+    text = value.decode("utf-8", "replace").strip(" \0")[:LONGEST_PATIENT_ID]
+    if not text.isprintable():
+        text = _CONTROL.sub("", text)
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def nameless_patient(study: str) -> str:
+    """The key of the patient of a study that has no Patient ID."""
+    return _NAMELESS + study
+
+
+def has_patient_id(patient: str) -> bool:
+    """Whether the key of a patient is a Patient ID."""
+    return not patient.startswith(_NAMELESS)
 
 
 def series_key(study: str, series: str) -> str:
@@ -80,7 +113,7 @@ class Document:
         "number_of_instances",
         "number_of_series",
         "number_of_studies",
-        "patient_id",
+        "patient",
         "received",
         "rowid",
         "series",
@@ -94,7 +127,7 @@ class Document:
         self,
         level: Level,
         *,
-        patient_id: str = "",
+        patient: str = "",
         study: str = "",
         series: str = "",
         instance: str = "",
@@ -103,7 +136,8 @@ class Document:
         self.level = level
         self.rowid = 0
         """Place in the index, stable over updates; 0 for what isn't in the index yet."""
-        self.patient_id = patient_id
+        self.patient = patient
+        """Key of the patient: the Patient ID, or one of its own for a study without (:func:`nameless_patient`)."""
         self.study = study
         """Study Instance UID; empty at PATIENT level."""
         self.series = series
@@ -143,7 +177,7 @@ class Document:
             return self.instance
         if level is Level.SERIES:
             return f"{self.study}{KEY_SEPARATOR}{self.series}"
-        return self.study if level is Level.STUDY else self.patient_id
+        return self.study if level is Level.STUDY else self.patient
 
     @property
     def order(self) -> Order:
@@ -266,7 +300,7 @@ def blank(level: Level, contribution: Contribution) -> Document:
     """A document without content for the entity of `level` a contribution belongs to."""
     return Document(
         level,
-        patient_id=contribution.patient_id,
+        patient=contribution.patient,
         study=contribution.study if level.depth >= Level.STUDY.depth else "",
         series=contribution.series if level.depth >= Level.SERIES.depth else "",
     )
@@ -277,10 +311,9 @@ def add(document: Document, contribution: Contribution) -> None:
     level = document.level
     absorb(document, contribution.elements[level], contribution.order)
     if level is Level.STUDY:
-        # Kept with the study too, so that the patient it belongs to is settled like any attribute.
-        if contribution.patient_id:
-            absorb(document, {PATIENT_ID: contribution.patient_id.encode()}, contribution.order)
-            document.patient_id = document.elements[PATIENT_ID].decode()
+        absorb(document, contribution.elements[Level.PATIENT], contribution.order)
+        if contribution.patient_id:  # whose the study is, is settled like any attribute
+            document.patient = patient_key(document.elements[PATIENT_ID])
         if contribution.modality and contribution.modality not in document.modalities:
             document.modalities = tuple(sorted((*document.modalities, contribution.modality)))
     if level is not Level.PATIENT and contribution.sop_class and contribution.sop_class not in document.sop_classes:

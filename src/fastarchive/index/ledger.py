@@ -19,9 +19,9 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
-from fastarchive.dicom.attributes import Level
+from fastarchive.dicom.attributes import PATIENT_ID, Level
 from fastarchive.index.contributions import Template, contribution_of
-from fastarchive.index.documents import Contribution, Document, Order, add, blank, merge, series_key
+from fastarchive.index.documents import Contribution, Document, Order, add, blank, has_patient_id, merge, series_key
 from fastarchive.index.encoded import encode_elements
 from fastarchive.store.record import Location, Record, RecordKind
 
@@ -38,7 +38,7 @@ class Base(Protocol):
     def get(self, level: Level, key: str) -> Document | None: ...
     def instances_of(self, study: str) -> Iterable[Document]: ...
     def series_of(self, study: str) -> Iterable[Document]: ...
-    def studies_of(self, patient_id: str) -> Iterable[Document]: ...
+    def studies_of(self, patient: str) -> Iterable[Document]: ...
     def shadows(self, instance: str) -> list[Document]: ...
     def shadows_of(self, study: str) -> Iterable[Document]: ...
 
@@ -161,7 +161,7 @@ class Ledger:
         opened.patient.number_of_instances += 1
         self.changed.update(opened.keys)
         self.touched.update(opened.keys)
-        document = _instance_document(record, location, opened.study.patient_id, encoded)
+        document = _instance_document(record, location, opened.study.patient, encoded)
         if instance in self.instances:  # gone a moment ago, but the base still has it
             document.rowid = _rowid(self._base.get(Level.IMAGE, instance))
         self.instances[instance] = document
@@ -171,7 +171,7 @@ class Ledger:
         if known.order == order:
             return
         elements = contribution_of(record, location).elements[Level.IMAGE]
-        document = _instance_document(record, location, known.patient_id, encode_elements(elements))
+        document = _instance_document(record, location, known.patient, encode_elements(elements))
         if order > known.order:
             self._add_shadow(document)
             return
@@ -186,16 +186,16 @@ class Ledger:
         new_study = study is None
         if study is None:
             study = self._put(blank(Level.STUDY, contribution))
-        before = study.patient_id
+        before = study.patient
         add(study, contribution)
-        patient_id = study.patient_id
-        if patient_id != before:
+        owner = study.patient
+        if owner != before:
             self._studies_to_rebuild.add(contribution.study)
-            self._patients_to_rebuild.update((before, patient_id))
-        patient = self._entity(Level.PATIENT, patient_id)
+            self._patients_to_rebuild.update((before, owner))
+        patient = self._entity(Level.PATIENT, owner)
         if patient is None:
-            patient = self._put(Document(Level.PATIENT, patient_id=patient_id))
-        if patient_id == contribution.patient_id:
+            patient = self._put(Document(Level.PATIENT, patient=owner))
+        if owner == contribution.patient:
             add(patient, contribution)
         series = self._entity(Level.SERIES, series_key(contribution.study, contribution.series))
         if series is None:
@@ -204,7 +204,7 @@ class Ledger:
             patient.number_of_series += 1
         if new_study:
             patient.number_of_studies += 1
-        series.patient_id = patient_id
+        series.patient = owner
         add(series, contribution)
         if len(self._open) >= _MOST_OPEN_SERIES:
             self._open.clear()
@@ -263,14 +263,14 @@ class Ledger:
         for study in sorted(studies):
             self._rebuild_study(study)
         patients, self._patients_to_rebuild = self._patients_to_rebuild, set()
-        for patient_id in sorted(patients):
-            self._rebuild_patient(patient_id)
+        for key in sorted(patients):
+            self._rebuild_patient(key)
         _log.info("made %d studies and %d patients again from their instances", len(studies), len(patients))
 
     def _rebuild_study(self, study: str) -> None:
         before = self._entity(Level.STUDY, study)
         if before is not None:
-            self._patients_to_rebuild.add(before.patient_id)
+            self._patients_to_rebuild.add(before.patient)
         instances = list(self._instances_of(study))
         contributions = [self._contribution(instance) for instance in instances]
         by_series: dict[str, list[Contribution]] = {}
@@ -283,36 +283,34 @@ class Ledger:
             self._remove(Level.STUDY, study)
             return
         rebuilt = merge(Level.STUDY, blank(Level.STUDY, contributions[0]), contributions)
-        if not any(contribution.patient_id for contribution in contributions):
-            rebuilt.patient_id = ""
         rebuilt.number_of_series, rebuilt.number_of_instances = len(by_series), len(contributions)
         self._put(rebuilt, before)
-        self._patients_to_rebuild.add(rebuilt.patient_id)
+        self._patients_to_rebuild.add(rebuilt.patient)
         for key, members in by_series.items():
             series = merge(Level.SERIES, None, members)
-            series.patient_id, series.number_of_instances = rebuilt.patient_id, len(members)
+            series.patient, series.number_of_instances = rebuilt.patient, len(members)
             self._put(series, self._entity(Level.SERIES, key))
         for instance in instances:
-            if instance.patient_id != rebuilt.patient_id:
+            if instance.patient != rebuilt.patient:
                 moved = instance.copy()
-                moved.patient_id = rebuilt.patient_id
+                moved.patient = rebuilt.patient
                 self.instances[instance.instance] = moved
 
-    def _rebuild_patient(self, patient_id: str) -> None:
-        studies = list(self._studies_of(patient_id))
+    def _rebuild_patient(self, key: str) -> None:
+        studies = list(self._studies_of(key))
         if not studies:
-            self._remove(Level.PATIENT, patient_id)
+            self._remove(Level.PATIENT, key)
             return
-        patient = Document(Level.PATIENT, patient_id=patient_id)
+        patient = Document(Level.PATIENT, patient=key)
         patient.number_of_studies = len(studies)
         for study in studies:
             patient.number_of_series += study.number_of_series
             patient.number_of_instances += study.number_of_instances
             for instance in self._instances_of(study.study):
                 contribution = self._contribution(instance)
-                if contribution.patient_id == patient_id:
+                if contribution.patient == key:
                     add(patient, contribution)
-        self._put(patient, self._entity(Level.PATIENT, patient_id))
+        self._put(patient, self._entity(Level.PATIENT, key))
 
     def _contribution(self, instance: Document) -> Contribution:
         """What the record of an instance says; what its document knows of it, if the record can't be read any more."""
@@ -321,15 +319,20 @@ class Ledger:
             self._recent[instance.location] = record
             return contribution_of(record, instance.location)
         _log.warning("a record can't be read: offset %d of pack %d", instance.location.offset, instance.location.pack)
+        patient_id = instance.patient if has_patient_id(instance.patient) else ""
+        elements: dict[Level, dict[int, bytes]] = {level: {} for level in Level}
+        elements[Level.IMAGE] = instance.elements
+        if patient_id:
+            elements[Level.PATIENT][PATIENT_ID] = patient_id.encode()
         return Contribution(
             instance.order,
-            instance.patient_id,
+            patient_id,
             instance.study,
             instance.series,
             instance.instance,
             instance.sop_class,
             "",
-            {level: instance.elements if level is Level.IMAGE else {} for level in Level},
+            elements,
         )
 
     # The base and what has changed over it
@@ -378,10 +381,8 @@ class Ledger:
     def _series_of(self, study: str) -> Iterator[Document]:
         return self._changed_or(Level.SERIES, self._base.series_of(study), lambda series: series.study == study)
 
-    def _studies_of(self, patient_id: str) -> Iterator[Document]:
-        return self._changed_or(
-            Level.STUDY, self._base.studies_of(patient_id), lambda study: study.patient_id == patient_id
-        )
+    def _studies_of(self, patient: str) -> Iterator[Document]:
+        return self._changed_or(Level.STUDY, self._base.studies_of(patient), lambda study: study.patient == patient)
 
     def _changed_or(
         self, level: Level, base: Iterable[Document], belongs: Callable[[Document], bool]
@@ -415,10 +416,10 @@ def _rowid(document: Document | None) -> int:
     return 0 if document is None else document.rowid
 
 
-def _instance_document(record: Record, location: Location, patient_id: str, encoded: bytes) -> Document:
+def _instance_document(record: Record, location: Location, patient: str, encoded: bytes) -> Document:
     document = Document(
         Level.IMAGE,
-        patient_id=patient_id,
+        patient=patient,
         study=record.study,
         series=record.series,
         instance=record.sop_instance,

@@ -23,7 +23,7 @@ def encode_row(document: Document) -> bytes:
     """`document` as bytes."""
     if document.level is Level.IMAGE:
         texts = (
-            document.patient_id,
+            document.patient,
             document.study,
             document.series,
             document.instance,
@@ -52,7 +52,7 @@ def encode_row(document: Document) -> bytes:
     encoded = [
         text.encode()
         for text in (
-            document.patient_id,
+            document.patient,
             document.study,
             document.series,
             KEY_SEPARATOR.join(document.modalities),
@@ -109,7 +109,7 @@ def decode_row(row: bytes) -> Document:
         document.received = received
         document.location = Location(pack, offset, size)
         start = _INSTANCE.size
-        document.patient_id = row[start : (start := start + a)].decode()
+        document.patient = row[start : (start := start + a)].decode()
         document.study = row[start : (start := start + b)].decode()
         document.series = row[start : (start := start + c)].decode()
         document.instance = row[start : (start := start + d)].decode()
@@ -133,7 +133,7 @@ def decode_row(row: bytes) -> Document:
         origins,
     ) = _ENTITY.unpack_from(row)
     start = _ENTITY.size
-    document.patient_id = row[start : (start := start + a)].decode()
+    document.patient = row[start : (start := start + a)].decode()
     document.study = row[start : (start := start + b)].decode()
     document.series = row[start : (start := start + c)].decode()
     modalities = row[start : (start := start + d)].decode()

@@ -24,7 +24,7 @@ from __future__ import annotations
 import contextlib
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Final
 
 import tantivy
@@ -42,11 +42,10 @@ from fastarchive.dicom.attributes import (
 from fastarchive.dicom.dictionary import vr_of
 from fastarchive.dicom.values import fold, parse_date, parse_time
 from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, Range, Term
-from fastarchive.index.contributions import patient_key
-from fastarchive.index.documents import KEY_SEPARATOR, Document
+from fastarchive.index.documents import KEY_SEPARATOR, Document, has_patient_id, patient_key
 from fastarchive.index.rows import encode_row
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Raised with every change to fields, terms or rows: an index of another version is built anew from the packs."""
 
 GRAM_TOKENIZER: Final = "grams"
@@ -67,28 +66,27 @@ _LONGEST_EXACT: Final = 512
 _NOT_ONE: Final = -1
 _MINUTE: Final = 60_000_000
 
-EXACT: Final = {
-    level: frozenset(each.tag for each in STORED_ATTRIBUTES[level] if each.vr in _EXACT_VRS)
-    for level in _INDEXED_LEVELS
-}
-GRAMS: Final = {
-    level: frozenset(each.tag for each in STORED_ATTRIBUTES[level] if each.vr in _GRAM_VRS) for level in _INDEXED_LEVELS
-}
-SPANS: Final = {
-    level: frozenset(each.tag for each in STORED_ATTRIBUTES[level] if each.vr in {"DA", "TM"})
-    for level in _INDEXED_LEVELS
-}
+
+def _tags(vrs: Container[str]) -> dict[Level, frozenset[int]]:
+    """The attributes of certain VRs in the documents of each indexed level; a study's tell of its patient, too."""
+    kept = {level: STORED_ATTRIBUTES[level] for level in _INDEXED_LEVELS}
+    kept[Level.STUDY] += STORED_ATTRIBUTES[Level.PATIENT]
+    return {level: frozenset(each.tag for each in attributes if each.vr in vrs) for level, attributes in kept.items()}
+
+
+EXACT: Final = _tags(_EXACT_VRS)
+GRAMS: Final = _tags(_GRAM_VRS)
+SPANS: Final = _tags({"DA", "TM"})
 
 
 def _build() -> tantivy.Schema:
     builder = tantivy.SchemaBuilder()
     for name in ("key", "level", "patient", "study", "series", "instance", "exact"):
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
-    for level in _INDEXED_LEVELS:
-        for tag in sorted(GRAMS[level]):
-            builder.add_text_field(f"g{tag:08x}", tokenizer_name=GRAM_TOKENIZER, index_option="basic")
-        for tag in sorted(SPANS[level]):
-            builder.add_integer_field(f"d{tag:08x}", indexed=True)
+    for tag in sorted(frozenset().union(*GRAMS.values())):
+        builder.add_text_field(f"g{tag:08x}", tokenizer_name=GRAM_TOKENIZER, index_option="basic")
+    for tag in sorted(frozenset().union(*SPANS.values())):
+        builder.add_integer_field(f"d{tag:08x}", indexed=True)
     builder.add_integer_field("bucket", indexed=True)
     builder.add_unsigned_field("rowid", fast=True)
     builder.add_bytes_field("row", stored=True)
@@ -121,8 +119,8 @@ def index_document(document: Document) -> tantivy.Document:
         indexed.add_text("series", document.series)
         return indexed
     if level is not Level.PATIENT:
-        for name in dict.fromkeys((document.patient_id, *document.patient_id.split("\\"))):
-            indexed.add_text("patient", name.strip(" "))
+        for name in _patient_ids(document.patient):
+            indexed.add_text("patient", name)
     if level is Level.SERIES:
         indexed.add_text("study", document.study)
         indexed.add_text("series", document.series)
@@ -174,13 +172,19 @@ def _exact_terms(document: Document) -> Iterator[str]:
             for value in document.values(tag):
                 yield _exact_term(tag, vr, value)
     if level is Level.PATIENT:
-        for name in dict.fromkeys((document.patient_id, *document.patient_id.split("\\"))):
-            yield _exact_term(PATIENT_ID, "LO", name)
+        if has_patient_id(document.patient):
+            for name in _patient_ids(document.patient):
+                yield _exact_term(PATIENT_ID, "LO", name)
     elif level is Level.STUDY:
         for modality in document.modalities:
             yield _exact_term(MODALITIES_IN_STUDY, "CS", modality)
         for sop_class in document.sop_classes:
             yield _exact_term(SOP_CLASSES_IN_STUDY, "UI", sop_class)
+
+
+def _patient_ids(patient: str) -> Iterable[str]:
+    """What a patient is found by: the key, and each value of a Patient ID with several."""
+    return dict.fromkeys((patient, *[value.strip(" ") for value in patient.split("\\")]))
 
 
 def _exact_term(tag: int, vr: str, value: str) -> str:
@@ -248,6 +252,11 @@ def to_query(level: Level, condition: Condition) -> tantivy.Query:
 def term_query(field: str, value: str) -> tantivy.Query:
     """Documents with a term."""
     return tantivy.Query.term_query(SCHEMA, field, value, index_option="basic")
+
+
+def studies_of_patient(patient: str) -> tantivy.Query:
+    """The studies of the patient with a key, and perhaps more."""
+    return _all_of([term_query("level", LETTERS[Level.STUDY]), term_query("patient", patient)])
 
 
 def any_of_terms(field: str, values: Iterable[str]) -> tantivy.Query:

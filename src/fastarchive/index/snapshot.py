@@ -131,10 +131,10 @@ class Snapshot:
         """The series of a study."""
         return self._documents(schema.to_query(Level.SERIES, Term(0x0020000D, (study,))))
 
-    def studies_of(self, patient_id: str) -> list[Document]:
-        """The studies of a patient."""
-        found = self._documents(schema.to_query(Level.STUDY, Term(0x00100020, (patient_id,))))
-        return [study for study in found if study.patient_id == patient_id]
+    def studies_of(self, patient: str) -> list[Document]:
+        """The studies of the patient with this key."""
+        found = self._documents(schema.studies_of_patient(patient))
+        return [study for study in found if study.patient == patient]
 
     def shadows(self, instance: str) -> list[Document]:
         """The shadows of an instance."""

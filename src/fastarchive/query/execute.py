@@ -74,17 +74,15 @@ def _documents(source: Lookup | Scan | Walk, view: View, trace: Trace) -> Iterat
             for found in _select(parents, view, trace):
                 above = {document.key: document for match in found if (document := match[parents.level.depth])}
                 if above:
-                    below = Term(UNIQUE_KEYS[parents.level], tuple({unique_key(one) for one in above.values()}))
+                    below = Term(UNIQUE_KEYS[parents.level], tuple({_uid(one) for one in above.values()}))
                     for page in view.pages(level, And((below, condition))):
                         # Two studies may use one Series Instance UID; only these parents' children count.
                         yield [document for document in page if document.key_at(parents.level) in above]
 
 
-def unique_key(document: Document) -> str:
-    """The value of an entity's unique key attribute: Patient ID or UID."""
-    if document.level is Level.SERIES:
-        return document.series
-    return document.key
+def _uid(document: Document) -> str:
+    """The UID of a study or a series."""
+    return document.series if document.level is Level.SERIES else document.study
 
 
 class Joiner:
@@ -104,7 +102,7 @@ class Joiner:
         for upper in self._joins:
             if upper is Level.PATIENT:
                 studies = columns[Level.STUDY.depth]
-                keys = ["" if study is None else study.patient_id for study in studies]
+                keys = ["" if study is None else study.patient for study in studies]
             else:
                 keys = [document.key_at(upper) for document in page]
             columns[upper.depth] = self._look_up(upper, keys)

@@ -13,6 +13,7 @@ from typing import Final
 
 from fastarchive.dicom.attributes import (
     ANSWERED_AT_EVERY_LEVEL,
+    COMPUTED,
     LEVEL_OF,
     PATIENT_ID,
     QUERY_RETRIEVE_LEVEL,
@@ -59,8 +60,9 @@ class Use(StrEnum):
 class Key:
     """One element of an identifier.
 
-    ``level`` is whose attribute it is in the information model, ``holder`` whose documents keep it: in Study Root the
-    attributes of patients are those of studies (Q6), and kept with the patient all the same.
+    ``level`` is whose attribute it is in the information model (in Study Root those of patients are those of studies,
+    Q6), ``holder`` whose documents it is read from: below PATIENT level what is said of a patient is what the study's
+    own records say, in every model. Two patients who share a Patient ID, or have none, are never taken for each other.
     """
 
     tag: int
@@ -209,7 +211,7 @@ def _key(
     home = model.level_of(tag)
     if home is None:
         return Key(tag, vr, level, level, Kind.OPTIONAL, Use.UNSUPPORTED)
-    holder = LEVEL_OF[tag]
+    holder = _holder(tag, level)
     kind = model.kind_of(tag, home) or Kind.OPTIONAL
     if home.depth > level.depth:
         return Key(tag, vr, home, holder, kind, Use.BELOW)
@@ -222,6 +224,13 @@ def _key(
     if matcher.matching is Matching.UNIVERSAL:
         return Key(tag, vr, home, holder, kind, Use.RETURN)
     return Key(tag, vr, home, holder, kind, Use.MATCH, matcher)
+
+
+def _holder(tag: int, level: Level) -> Level:
+    """Whose documents tell the value of an attribute, when entities of ``level`` are looked for."""
+    if level is not Level.PATIENT and LEVEL_OF[tag] is Level.PATIENT and tag not in COMPUTED:
+        return Level.STUDY
+    return LEVEL_OF[tag]
 
 
 def key_text(element: Element, vr: str, character_set: CharacterSet) -> str:

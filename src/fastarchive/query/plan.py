@@ -115,14 +115,13 @@ class _Planner:
         condition = narrow_all(own)
         # Entities above that are named bound the search by themselves; the nearest are the smallest scope.
         for upper in reversed(level.above):
-            named = _named(upper, above)
-            if named is not None and (upper is not Level.PATIENT or level is Level.STUDY):
+            named = None if upper is Level.PATIENT else _named(upper, above)
+            if named is not None:
                 return Scan(level, both(Term(UNIQUE_KEYS[upper], named), condition))
-        if not above:
+        # Of a patient only counts are asked here, which narrow nothing: there is no walk down from patients.
+        nearest = max((criterion.level for criterion in above), key=lambda one: one.depth, default=Level.PATIENT)
+        if nearest is Level.PATIENT:
             return Scan(level, condition)
-        nearest = max((criterion.level for criterion in above), key=lambda one: one.depth)
-        if nearest is Level.PATIENT and level is not Level.STUDY:
-            nearest = Level.STUDY
         parents = self.select(nearest, above)
         if self._few(parents, level, condition):
             return Walk(level, parents, condition)

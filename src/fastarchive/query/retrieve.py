@@ -16,7 +16,7 @@ from fastarchive.dicom.attributes import INSTANCE_NUMBER, UNIQUE_KEYS, Informati
 from fastarchive.dicom.dictionary import keyword_of
 from fastarchive.dicom.transfer_syntaxes import Encoding
 from fastarchive.index.conditions import Condition, Term
-from fastarchive.index.documents import Document
+from fastarchive.index.documents import Document, patient_key
 from fastarchive.index.view import View
 from fastarchive.query.execute import PAGE
 from fastarchive.query.identifier import (
@@ -48,6 +48,8 @@ def parse_retrieve(identifier: bytes, encoding: Encoding, model: InformationMode
     for one in (one for one in model.levels if one.depth <= level.depth):
         tag = UNIQUE_KEYS[one]
         values = tuple(dict.fromkeys(unique_key_values(elements, one, character_set)))
+        if one is Level.PATIENT:
+            values = tuple(key for value in values if (key := patient_key(value.encode())))
         if not values:
             if one is level:
                 raise IdentifierError(f"{keyword_of(tag)} is required", tag)
@@ -87,7 +89,7 @@ def _within(page: Sequence[Document], request: RetrieveRequest, view: View) -> l
     if patients is None or not found:
         return found
     # Only the study says whose it is.
-    owners = {study.key: study.patient_id for study in view.get_many(Level.STUDY, {one.study for one in found})}
+    owners = {study.key: study.patient for study in view.get_many(Level.STUDY, {one.study for one in found})}
     return [document for document in found if owners.get(document.study) in patients]
 
 
