@@ -346,6 +346,7 @@ class Archive:
             "instances": counts[Level.IMAGE],
             "packs": len(packs),
             "pack_bytes": sum(packs),
+            "damaged_records": len(self.damage.marks()),
             "index_tail_records": view.tail_length,
             "disk_free_bytes": disk.free,
             "disk_total_bytes": disk.total,

@@ -174,7 +174,13 @@ class Metrics:
         )
         self.disk_free_bytes = Gauge(
             "fastarchive_disk_free_bytes",
-            "Free space of the file system the packs are on.",
+            "Free space of the file system the packs are on; with a mirror, of the fuller one.",
+            multiprocess_mode="livemostrecent",
+            registry=self.registry,
+        )
+        self.damaged_records = Gauge(
+            "fastarchive_damaged_records",
+            "Records known to be damaged in every copy there is.",
             multiprocess_mode="livemostrecent",
             registry=self.registry,
         )

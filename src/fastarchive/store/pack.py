@@ -218,6 +218,8 @@ def create_copy(mirror: Path, pack: int, page: bytes, reserve: int, disk: Disk =
         # Not mounted, maybe: nothing must be written to where it should be.
         raise FileNotFoundError(errno.ENOENT, "there is no folder for the mirror")
     with creation_lock(mirror, disk):
+        if pack_path(mirror, pack).exists():
+            raise FileExistsError(errno.EEXIST, "the mirror has its copy already")
         return _create(mirror, pack, page, reserve, disk)
 
 

@@ -13,6 +13,7 @@ from fastarchive import __version__
 from fastarchive.archive import Archive
 from fastarchive.metrics import Metrics
 from fastarchive.settings import Settings
+from fastarchive.store.damage import DamageList
 from fastarchive.web.readiness import Check, Tail, TailWatch, disk, index_writer, serving
 
 
@@ -43,8 +44,9 @@ class WebState:
             return 0
 
     def free(self) -> int:
-        """Free bytes where the packs are."""
-        return shutil.disk_usage(self.settings.data).free
+        """Free bytes where the packs are; with a mirror, on the fuller disk."""
+        folders = [self.settings.data, *([] if self.settings.mirror is None else [self.settings.mirror])]
+        return min(shutil.disk_usage(folder).free for folder in folders)
 
     def observe(self) -> None:
         """Set the gauges that nobody sets in passing."""
@@ -52,6 +54,7 @@ class WebState:
         self._watch.check(tail, time.monotonic())
         self.metrics.index_tail_records.set(tail.records)
         self.metrics.disk_free_bytes.set(free)
+        self.metrics.damaged_records.set(len(DamageList(self.settings.data).marks()))
 
     def readiness(self) -> list[Check]:
         """Every check of readiness; a check that can't be made is one that failed."""
