@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.bit_flips import flips_are_found_and_healed
+from tests.store.bit_flips import flips_are_found_and_healed, repair_survives_power_loss
 
 
 @pytest.mark.parametrize("seed", range(100, 110))
 def test_a_thousand_flipped_bits_are_found_and_healed(seed: int) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         flips_are_found_and_healed(Path(name), 100, seed)
+
+
+@pytest.mark.parametrize("first", range(1000, 2000, 100))
+def test_repair_may_be_cut_short_a_thousand_times(first: int) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
+        for seed in range(first, first + 100):
+            repair_survives_power_loss(Path(name, str(seed)), seed)

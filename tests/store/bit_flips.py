@@ -10,8 +10,10 @@ from fastarchive.store.blobs import Blobs
 from fastarchive.store.log import Log
 from fastarchive.store.pack import PACKS, list_packs, pack_path
 from fastarchive.store.record import Location
+from fastarchive.store.recovery import recover
 from fastarchive.store.scrub import Scrub
 from tests.store.making import encoded
+from tests.store.power import PowerLossDisk
 
 SEAL_SIZE = 64 << 10
 
@@ -64,3 +66,30 @@ def flips_are_found_and_healed(directory: Path, flips: int, seed: int) -> None:
         assert not healed.remaining
         assert whole[pack] == pack_path(main, pack).read_bytes() == pack_path(mirror, pack).read_bytes()
     assert not Scrub(main, mirror=mirror, deep=True).run().findings
+
+
+def repair_survives_power_loss(directory: Path, seed: int) -> None:
+    """Damage both copies, lose power again and again while healing: in the end all is whole. Raises AssertionError."""
+    random = Random(seed)
+    main, mirror = directory / "main", directory / "mirror"
+    stored = fill(main, 20, random)
+    shutil.copytree(main / PACKS, mirror / PACKS)
+    for pack in list_packs(main):
+        flip(pack_path(random.choice([main, mirror]), pack), random)
+    for life in range(random.randint(1, 4)):
+        disk = PowerLossDisk([main / PACKS, mirror / PACKS], random, random.randint(1, 40))
+        Scrub(main, mirror=mirror, repair=True, disk=disk).run()
+        before, main, mirror = (main, mirror), directory / f"main-{life}", directory / f"mirror-{life}"
+        disk.lay(before[0] / PACKS, main / PACKS)
+        disk.lay(before[1] / PACKS, mirror / PACKS)
+        if random.random() < 0.5:
+            recover(main, mirror=mirror)
+        blobs = Blobs(main, mirror=mirror)
+        for location, content in stored.items():
+            assert blobs.open(location).read() == content
+    recover(main, mirror=mirror)
+    assert not Scrub(main, mirror=mirror, repair=True).run().remaining
+    for location, content in stored.items():
+        for copy in (main, mirror):
+            assert Blobs(copy).open(location).read() == content
+    assert not list((main / PACKS).glob("*.new"))

@@ -17,13 +17,18 @@ from fastarchive.store.pack import PAGE, list_packs, pack_path
 from fastarchive.store.record import Location
 from fastarchive.store.scrub import Scrub
 from fastarchive.store.verify import Part
-from tests.store.bit_flips import fill, flips_are_found_and_healed
+from tests.store.bit_flips import fill, flips_are_found_and_healed, repair_survives_power_loss
 from tests.store.making import encoded
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_flipped_bits_are_found_and_healed(seed: int, memory: Path) -> None:
     flips_are_found_and_healed(memory, 20, seed)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_repair_may_be_cut_short_anywhere(seed: int, memory: Path) -> None:
+    repair_survives_power_loss(memory, seed)
 
 
 def _damage(directory: Path, location: Location, at: int) -> None:
