@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 import time
@@ -19,6 +20,7 @@ from fastarchive.index.documents import Order
 from fastarchive.index.view import Index
 from fastarchive.index.writer import IndexBusy, IndexWriter
 from fastarchive.store.log import Log
+from fastarchive.store.pack import create_pack
 from fastarchive.store.record import Record, deletion
 from tests.index.archives import Entry, Expected, append, random_records, record_of
 
@@ -168,6 +170,39 @@ def test_rebuilding_gives_the_same_answers_though_batches_differ(tmp_path: Path)
             path.unlink()
         _written(tmp_path)
         assert _answers(tmp_path) == first
+
+
+def test_a_writer_that_is_stopped_has_committed_everything_durable(tmp_path: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    with Log(tmp_path, sync=False) as log:
+        append(log, _some(2100))  # more than it takes in at a time
+        writer = IndexWriter(tmp_path)
+        writer.run(stop)
+        writer.close()
+    reader = Index(tmp_path)
+    assert reader.tail_length() == 0
+    assert reader.view().counts()[Level.IMAGE] == 2100
+    reader.close()
+
+
+def test_a_reader_takes_the_next_commit_though_an_empty_pack_is_gone(tmp_path: Path) -> None:
+    reader = Index(tmp_path)
+    writer = IndexWriter(tmp_path, commit_seconds=0)
+    with Log(tmp_path, sync=False) as log:
+        append(log, _some(1))
+        empty = create_pack(tmp_path, 0)  # as a process leaves it that dies before its first record
+        writer.step()
+        assert reader.tail_length() == 0
+        os.close(empty.fd)
+        empty.path.unlink()
+        append(log, _some(3)[1:])
+        writer.step()
+        writer.step()
+        assert reader.tail_length() == 0
+        assert reader.view().counts()[Level.IMAGE] == 3
+    writer.close()
+    reader.close()
 
 
 def test_only_one_writer(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ class IndexWriter:
         self._waiting = 0
 
     def run(self, stop: threading.Event) -> None:
-        """Follow the log until `stop` is set, then commit. Goes on after errors of the disk."""
+        """Follow the log until `stop` is set, then commit all that is durable. Goes on after errors of the disk."""
         while not stop.is_set():
             try:
                 if self._failed:
@@ -147,7 +147,16 @@ class IndexWriter:
             if self._failed:  # not while the exception keeps Tantivy's writer, and with it its lock, alive
                 stop.wait(_RETRY_SECONDS)
         if not self._failed:
-            self.commit()
+            try:
+                self.finish()
+            except (OSError, ValueError):
+                _log.exception("the index can't be written; the rest is merged at the next start")
+
+    def finish(self) -> None:
+        """Merge what is durable now, and commit it. Raises as :meth:`step`."""
+        while self.step() == _POLL_LIMIT:
+            pass
+        self.commit()
 
     def reopen(self) -> None:
         """Go back to the last commit. Raises OSError or ValueError when that can't be done now; may be tried again."""
