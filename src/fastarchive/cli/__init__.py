@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from fastarchive import __version__
-from fastarchive.cli import echo, find, importing, serve, settings_page, status, verify
+from fastarchive.cli import echo, export, find, importing, serve, settings_page, status, verify
 
 WRONG_USAGE = 2
 INTERRUPTED = 130
@@ -56,6 +56,7 @@ app.command("serve")(serve.command())
 app.command("import")(importing.import_files)
 app.command("find")(find.find)
 app.command("status")(status.status)
+app.command("export")(export.export)
 app.command("verify")(verify.verify)
 app.command("echo")(echo.echo)
 app.command("settings")(settings_page.settings)
