@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import permutations
 from typing import Any
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastarchive.dicom.attributes import Level
@@ -23,6 +23,7 @@ from fastarchive.index.encoded import encode_elements, instance_elements
 from fastarchive.index.rows import decode_row, encode_row
 from fastarchive.store.record import Location, Record, RecordKind
 from tests.index.archives import CT, MR, encoded, random_records, record_of
+from tests.index.effort import effort
 
 
 @st.composite
@@ -37,6 +38,7 @@ def _of_one(level: Level, contributions: list[Contribution]) -> list[Contributio
     return [one for one in contributions if level is Level.STUDY or one.patient == contributions[0].patient]
 
 
+@settings(max_examples=effort(50, 1000), deadline=None)
 @given(_of_one_study(), st.randoms(), st.sampled_from([Level.PATIENT, Level.STUDY, Level.SERIES]), st.data())
 def test_merge_knows_no_order(
     contributions: list[Contribution], random: object, level: Level, data: st.DataObject
@@ -54,6 +56,7 @@ def test_merge_knows_no_order(
     assert first is None or first.state() == before  # merge changes nothing it was given
 
 
+@settings(max_examples=effort(50, 1000), deadline=None)
 @given(_of_one_study(), st.sampled_from([Level.PATIENT, Level.STUDY, Level.SERIES]))
 def test_rows_hold_documents(contributions: list[Contribution], level: Level) -> None:
     contributions = _of_one(level, contributions)

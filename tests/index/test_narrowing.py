@@ -15,6 +15,7 @@ from fastarchive.index import snapshot as snapshots
 from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, Range, Term
 from fastarchive.index.documents import Document, nameless_patient, patient_key
 from fastarchive.index.snapshot import Snapshot
+from tests.index.effort import effort
 
 NAME, PATIENT, BIRTH = 0x00100010, 0x00100020, 0x00100030
 OF_PATIENTS = [NAME, PATIENT, 0x00100040, 0x00101000, 0x00104000]
@@ -125,7 +126,7 @@ def _check(level: Level, tag: int, values: list[str], keys: list[str]) -> None:
             assert snapshot.estimate(level, condition) >= len(found)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=effort(35, 600), deadline=None)
 @given(
     st.sampled_from([(level, tag) for level, tags in TEXTS.items() for tag in tags]),
     st.lists(st.one_of(_values, st.lists(_values, max_size=3).map("\\".join)), min_size=1, max_size=12),
@@ -150,7 +151,7 @@ _date_keys = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=effort(15, 400), deadline=None)
 @given(
     st.sampled_from([Level.PATIENT, Level.STUDY]),
     st.lists(_dates, min_size=1, max_size=12),
@@ -168,7 +169,7 @@ _time_keys = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=effort(15, 400), deadline=None)
 @given(st.lists(_times, min_size=1, max_size=12), st.lists(_time_keys, min_size=1, max_size=12))
 def test_M15_times(values: list[str], keys: list[str]) -> None:
     _check(Level.SERIES, TIME, values, keys)
@@ -177,7 +178,7 @@ def test_M15_times(values: list[str], keys: list[str]) -> None:
 _numbers = st.sampled_from(["7", "007", "+7", "7.0", "-7", "x", " 7 ", "7\\8", "1e1", "10", ""])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=effort(15, 400), deadline=None)
 @given(st.lists(_numbers, min_size=1, max_size=8), st.lists(_numbers, min_size=1, max_size=8))
 def test_M4_numbers(values: list[str], keys: list[str]) -> None:
     _check(Level.SERIES, NUMBER, values, keys)

@@ -16,6 +16,7 @@ from fastarchive.index.view import Index
 from fastarchive.index.writer import IndexWriter
 from fastarchive.store.log import Log
 from tests.index.archives import Entry, Expected, append, record_of
+from tests.index.effort import effort
 
 _WRITER = """
 import sys, threading
@@ -54,10 +55,10 @@ def test_whatever_is_durable_is_seen_while_the_writer_is_killed_again_and_again(
     reader = Index(tmp_path)
     entries: list[Entry] = []
     with Log(tmp_path, sync=False) as log:
-        for turn in range(4):
+        for turn in range(effort(2, 12)):
             process = _start(tmp_path)
             deadline = time.monotonic() + chance.uniform(0.05, 0.5)
-            most = len(entries) + 150
+            most = len(entries) + effort(60, 300)
             while time.monotonic() < deadline and len(entries) < most:
                 number = len(entries)
                 new = [

@@ -23,9 +23,10 @@ from fastarchive.store.log import Log
 from fastarchive.store.pack import create_pack
 from fastarchive.store.record import Record, deletion
 from tests.index.archives import Entry, Expected, append, random_records, record_of
+from tests.index.effort import effort
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=effort(15, 300), deadline=None)
 @given(st.lists(st.tuples(st.lists(random_records(), max_size=8), st.sampled_from("wwvl"), st.booleans()), max_size=5))
 def test_any_records_in_any_batches_give_the_documents_of_the_model(
     steps: list[tuple[list[Record], str, bool]],
