@@ -31,6 +31,7 @@ from typing import Final, NamedTuple
 from fastarchive.dicom.attributes import PATIENT_ID, Level
 from fastarchive.dicom.dictionary import vr_of
 from fastarchive.index.encoded import encode_elements, instance_elements
+from fastarchive.index.table import table_elements, table_origins
 from fastarchive.store.record import Location
 
 Order = tuple[int, int, int]
@@ -46,7 +47,6 @@ _NAMELESS: Final = "\x1f"  # begins the key of a patient without Patient ID; no 
 _CONTROL: Final = re.compile("[\0-\x1f\x7f]")
 _UNSPLIT: Final = frozenset({"LT", "ST", "UT", "UR"})
 _TRAILING_ONLY: Final = frozenset({"LT", "ST", "UT", "PN"})
-_ELEMENT: Final = struct.Struct("<IHI")
 _NO_LOCATION: Final = Location(0, 0, 0)
 _NO_DIGEST: Final = bytes(32)
 
@@ -163,8 +163,8 @@ class Document:
         self.sop_class = ""
         self._elements: dict[int, bytes] | None = {} if encoded is None else None
         self._origins: dict[int, Order] | None = {}
-        # The elements as in the row, if they have not been asked for yet: (row, start of elements, origins).
-        self._packed: tuple[bytes, int, tuple[Order, ...]] | None = None if encoded is None else (encoded, 0, ())
+        # The row, if not everything in it has been asked for yet, and where the elements start in it.
+        self._packed: tuple[bytes, int] | None = None if encoded is None else (encoded, 0)
 
     @property
     def key(self) -> str:
@@ -188,15 +188,18 @@ class Document:
     def elements(self) -> dict[int, bytes]:
         """Tag → value bytes; see the class."""
         if self._elements is None:
-            self._unpack()
-        return self._elements  # type: ignore[return-value]  # _unpack has set it
+            assert self._packed is not None
+            image = self.level is Level.IMAGE
+            self._elements = instance_elements(*self._packed) if image else table_elements(*self._packed)
+        return self._elements
 
     @property
     def origins(self) -> dict[int, Order]:
         """Tag → order of the record the element came from; empty at IMAGE level."""
         if self._origins is None:
-            self._unpack()
-        return self._origins  # type: ignore[return-value]  # _unpack has set it
+            assert self._packed is not None
+            self._origins = {} if self.level is Level.IMAGE else table_origins(*self._packed)
+        return self._origins
 
     def values(self, tag: int) -> list[str]:
         """The stored values of an attribute as text: decoded, split, stripped as its VR allows; [] if it has none.
@@ -230,28 +233,11 @@ class Document:
     def __repr__(self) -> str:  # a name or an identifier in a log line would be patient data
         return f"<Document {self.level} rowid={self.rowid}>"
 
-    def _unpack(self) -> None:
-        assert self._packed is not None
-        row, position, orders = self._packed
-        if self.level is Level.IMAGE:
-            self._elements, self._origins = instance_elements(row, position), {}
-            return
-        elements: dict[int, bytes] = {}
-        origins: dict[int, Order] = {}
-        unpack, end = _ELEMENT.unpack_from, len(row)
-        while position < end:
-            tag, origin, size = unpack(row, position)
-            position += _ELEMENT.size
-            elements[tag] = row[position : position + size]
-            position += size
-            origins[tag] = orders[origin]
-        self._elements, self._origins, self._packed = elements, origins, None
-
     def encoded_elements(self) -> bytes:
         """IMAGE: the elements as they are kept in the row, for :func:`instance_elements`."""
         if self._packed is None:
             return encode_elements(self.elements)
-        row, position, _ = self._packed
+        row, position = self._packed
         return row[position:]
 
 

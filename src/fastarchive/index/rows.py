@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import Final
 
 from fastarchive.dicom.attributes import Level
-from fastarchive.index.documents import KEY_SEPARATOR, Document, Order
+from fastarchive.index.documents import KEY_SEPARATOR, Document
+from fastarchive.index.table import encode_table
 from fastarchive.store.record import Location
 
 _LEVELS: Final = tuple(Level)
 _IMAGE: Final = Level.IMAGE.depth
 # level, rowid, received, pack, offset, size of the record, length of the data set, digest, lengths of six strings
 _INSTANCE: Final = struct.Struct("<BQQQQQQ32s6H")
-# level, rowid, studies, series, instances, lengths of five strings, number of origins
-_ENTITY: Final = struct.Struct("<BQIII5HI")
-_ORIGIN: Final = struct.Struct("<QQQ")
-_ELEMENT: Final = struct.Struct("<IHI")
+# level, rowid, studies, series, instances, lengths of five strings
+_ENTITY: Final = struct.Struct("<BQIII5H")
 
 
 def encode_row(document: Document) -> bytes:
@@ -59,8 +59,6 @@ def encode_row(document: Document) -> bytes:
             KEY_SEPARATOR.join(document.sop_classes),
         )
     ]
-    origins = document.origins
-    numbers = {order: number for number, order in enumerate(dict.fromkeys(origins.values()))}
     return b"".join(
         [
             _ENTITY.pack(
@@ -70,14 +68,9 @@ def encode_row(document: Document) -> bytes:
                 document.number_of_series,
                 document.number_of_instances,
                 *map(len, encoded),
-                len(numbers),
             ),
             *encoded,
-            *[_ORIGIN.pack(*order) for order in numbers],
-            *[
-                _ELEMENT.pack(tag, numbers[origins[tag]], len(value)) + value
-                for tag, value in document.elements.items()
-            ],
+            encode_table(document.elements, document.origins),
         ]
     )
 
@@ -88,7 +81,6 @@ def decode_row(row: bytes) -> Document:
     document = Document.__new__(Document)
     document.level = level
     document._elements = document._origins = None
-    orders: tuple[Order, ...] = ()
     if level is Level.IMAGE:
         (
             _,
@@ -117,7 +109,7 @@ def decode_row(row: bytes) -> Document:
         document.sop_class = row[start : (start := start + f)].decode()
         document.number_of_studies = document.number_of_series = document.number_of_instances = 0
         document.modalities = document.sop_classes = ()
-        document._packed = (row, start, orders)
+        document._packed = (row, start)
         return document
     (
         _,
@@ -130,22 +122,24 @@ def decode_row(row: bytes) -> Document:
         c,
         d,
         e,
-        origins,
     ) = _ENTITY.unpack_from(row)
     start = _ENTITY.size
     document.patient = row[start : (start := start + a)].decode()
     document.study = row[start : (start := start + b)].decode()
     document.series = row[start : (start := start + c)].decode()
-    modalities = row[start : (start := start + d)].decode()
-    document.modalities = tuple(modalities.split(KEY_SEPARATOR)) if modalities else ()
-    sop_classes = row[start : (start := start + e)].decode()
-    document.sop_classes = tuple(sop_classes.split(KEY_SEPARATOR)) if sop_classes else ()
+    document.modalities = _several(row[start : (start := start + d)])
+    document.sop_classes = _several(row[start : (start := start + e)])
     document.instance = document.transfer_syntax = document.sop_class = ""
     document.received = document.length = 0
     document.location, document.digest = _NOWHERE, _NO_DIGEST
-    end = start + origins * _ORIGIN.size
-    document._packed = (row, end, tuple(_ORIGIN.iter_unpack(row[start:end])))
+    document._packed = (row, start)
     return document
+
+
+@lru_cache(maxsize=4096)
+def _several(joined: bytes) -> tuple[str, ...]:
+    """Values in one string; the same few come again and again."""
+    return tuple(joined.decode().split(KEY_SEPARATOR)) if joined else ()
 
 
 _NOWHERE: Final = Location(0, 0, 0)

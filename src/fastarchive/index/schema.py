@@ -45,7 +45,7 @@ from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, 
 from fastarchive.index.documents import KEY_SEPARATOR, Document, has_patient_id, patient_key
 from fastarchive.index.rows import encode_row
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Raised with every change to fields, terms or rows: an index of another version is built anew from the packs."""
 
 GRAM_TOKENIZER: Final = "grams"

@@ -1,0 +1,63 @@
+"""The elements of a patient, study or series as bytes of its row, each with the order of the record it came from.
+
+A query takes elements apart for every answer and never asks where they came from; so numbers stand together, read in
+one go, before the values, and origins are left alone until they are asked for.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from functools import cache
+from itertools import accumulate
+from typing import Final
+
+_COUNTS: Final = struct.Struct("<II")  # records, elements
+_ORIGIN: Final = struct.Struct("<QQQ")
+
+Origin = tuple[int, int, int]
+
+
+@cache
+def _numbers(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}I")
+
+
+def encode_table(elements: Mapping[int, bytes], origins: Mapping[int, Origin]) -> bytes:
+    """Elements and their origins: counts, distinct origins; tags, ends of values, numbers of origins; values."""
+    numbers = {origin: number for number, origin in enumerate(dict.fromkeys(origins.values()))}
+    count = len(elements)
+    return b"".join(
+        [
+            _COUNTS.pack(len(numbers), count),
+            *[_ORIGIN.pack(*origin) for origin in numbers],
+            _numbers(3 * count).pack(
+                *elements, *accumulate(map(len, elements.values())), *[numbers[origins[tag]] for tag in elements]
+            ),
+            *elements.values(),
+        ]
+    )
+
+
+def table_elements(row: bytes, position: int) -> dict[int, bytes]:
+    """Tag → value of the table at `position`."""
+    records, count = _COUNTS.unpack_from(row, position)
+    position += _COUNTS.size + records * _ORIGIN.size
+    numbers = _numbers(2 * count).unpack_from(row, position)
+    values = row[position + 12 * count :]
+    found: dict[int, bytes] = {}
+    start = 0
+    for tag, end in zip(numbers[:count], numbers[count:], strict=True):
+        found[tag] = values[start:end]
+        start = end
+    return found
+
+
+def table_origins(row: bytes, position: int) -> dict[int, Origin]:
+    """Tag → origin of the table at `position`."""
+    records, count = _COUNTS.unpack_from(row, position)
+    position += _COUNTS.size
+    table = position + records * _ORIGIN.size
+    origins = list(_ORIGIN.iter_unpack(row[position:table]))
+    tags = _numbers(count).unpack_from(row, table)
+    return dict(zip(tags, [origins[each] for each in _numbers(count).unpack_from(row, table + 8 * count)], strict=True))
