@@ -30,7 +30,7 @@ def test_every_storage_class_of_the_standard_is_accepted_in_every_transfer_synta
 
 def test_R8_explicit_is_taken_over_implicit_when_both_are_proposed_in_one_context() -> None:
     preferred = acceptor_policy().preferred_over
-    assert preferred == {"1.2.840.10008.1.2": "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2": "1.2.840.10008.1.2.1"}
+    assert preferred == {"1.2.840.10008.1.2": "1.2.840.10008.1.2.1"}
 
 
 def test_query_retrieve_and_verification_take_plain_encodings_only() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from functools import lru_cache
 from typing import Final
 
 from fastarchive.dicom.attributes import model_of
@@ -42,7 +41,6 @@ _IDENTIFIER_TRANSFER_SYNTAXES: Final = (
 _STORAGE_EXTENSION: Final = bytes((2, 0, 3, 0, 0, 0))
 
 
-@lru_cache(maxsize=4096)
 def is_storage(sop_class: str, accept_unknown: bool = True) -> bool:
     """Whether instances of `sop_class` are stored.
 
@@ -51,9 +49,11 @@ def is_storage(sop_class: str, accept_unknown: bool = True) -> bool:
     """
     if sop_class in STORAGE_SOP_CLASSES:
         return True
-    if not accept_unknown or sop_class in _OTHER_SOP_CLASSES or not is_valid_uid(sop_class):
+    if not accept_unknown or sop_class in _OTHER_SOP_CLASSES:
         return False
-    return not sop_class.startswith(_DICOM_ROOT) or sop_class.startswith(_STANDARD_STORAGE_ARCS)
+    if sop_class.startswith(_DICOM_ROOT) and not sop_class.startswith(_STANDARD_STORAGE_ARCS):
+        return False
+    return is_valid_uid(sop_class)
 
 
 def acceptor_policy(
@@ -104,7 +104,7 @@ def acceptor_policy(
         called_titles=None if called_titles is None else frozenset(called_titles),
         calling=calling,
         requestor_order=True,
-        preferred_over=dict.fromkeys((IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN), EXPLICIT_VR_LITTLE_ENDIAN),
+        preferred_over={IMPLICIT_VR_LITTLE_ENDIAN: EXPLICIT_VR_LITTLE_ENDIAN},
         roles=roles,
         extended=extended,
         maximum_length=maximum_length,
