@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import pydicom
 import pytest
 from typer.testing import CliRunner, Result
 
+from fastarchive.archive import Archive
 from fastarchive.cli import app
+from fastarchive.store.pack import pack_path
 from tests.server.instances import sop_instance_uid
-from tests.upkeep.filled import make, study_uid
+from tests.upkeep.filled import holds, make, study_uid
 
 
 def run(*arguments: str | Path) -> Result:
@@ -59,3 +62,50 @@ def test_export_tells_what_is_missing_and_what_was_wrong(data: Path, tmp_path: P
     assert run("export", "study", study_uid(0), tmp_path, "--data", tmp_path / "nothing").exit_code == 1
     (tmp_path / "file").write_text("in the way")
     assert run("export", "study", study_uid(0), tmp_path / "file", "--data", data).exit_code == 1
+
+
+def test_backup_and_restore(data: Path, tmp_path: Path) -> None:
+    backup = tmp_path / "backup"
+    assert told("backup", "--data", data, backup)["copied"] == 1
+    result = run("backup", "--data", data, backup, "--verify")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("0 of 1 packs copied to ")
+    summary = told("restore", backup, "--data", tmp_path / "new", "--verify")
+    assert (summary["packs"], summary["records"]) == (1, 20)
+    with Archive.open(tmp_path / "new", read_only=True) as archive:
+        assert archive.view().tail_length == 0  # the index was built
+        holds(archive, range(20))
+    refused = run("restore", backup, "--data", data)
+    assert refused.exit_code == 1
+    assert "is not empty" in refused.stderr
+    assert run("restore", data, "--data", tmp_path / "newer").exit_code == 1
+    assert run("backup", "--data", tmp_path / "nothing", backup).exit_code == 1
+
+
+def test_backup_tells_of_damage(data: Path, tmp_path: Path) -> None:
+    with Archive.open(data, read_only=True) as archive:
+        location = archive.read(sop_instance_uid(7)).location
+    path = pack_path(data, location.pack)
+    content = bytearray(path.read_bytes())
+    content[location.end - 1] ^= 1
+    path.write_bytes(content)
+    summary = told("backup", "--data", data, tmp_path / "backup", code=1)
+    assert [each["sop_instance"] for each in summary["damaged"]] == [sop_instance_uid(7)]
+    assert "damaged in the archive" in run("backup", "--data", data, tmp_path / "backup").stdout
+    assert told("restore", tmp_path / "backup", "--data", tmp_path / "new", "--verify", code=1)["damaged_records"] == 1
+
+
+def test_reindex_of_a_stopped_archive(data: Path) -> None:
+    index = (data / "index").stat().st_ino
+    assert told("reindex", "--data", data)["records"] == 20
+    assert (data / "index").stat().st_ino != index
+    assert not list(data.glob("index.*"))
+    with Archive.open(data) as archive:
+        holds(archive, range(20))
+        # Another process that writes the index, and is not a running archive, can't be asked.
+        refused = run("reindex", "--data", data)
+        assert refused.exit_code == 1
+        assert "try again" in refused.stderr
+    shutil.rmtree(data / "index")
+    assert run("reindex", "--data", data).exit_code == 0
+    assert run("reindex", "--data", data / "nothing").exit_code == 1

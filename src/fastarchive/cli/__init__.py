@@ -12,7 +12,19 @@ from typing import Annotated
 import typer
 
 from fastarchive import __version__
-from fastarchive.cli import echo, export, find, importing, serve, settings_page, status, verify
+from fastarchive.cli import (
+    backup,
+    echo,
+    export,
+    find,
+    importing,
+    reindex,
+    restore,
+    serve,
+    settings_page,
+    status,
+    verify,
+)
 
 WRONG_USAGE = 2
 INTERRUPTED = 130
@@ -58,6 +70,9 @@ app.command("find")(find.find)
 app.command("status")(status.status)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
+app.command("backup")(backup.backup)
+app.command("restore")(restore.restore)
+app.command("reindex")(reindex.reindex)
 app.command("echo")(echo.echo)
 app.command("settings")(settings_page.settings)
 
