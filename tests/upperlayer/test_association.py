@@ -29,6 +29,8 @@ from fastarchive.upperlayer import (
     encode_command,
     serve,
 )
+from fastarchive.upperlayer.negotiation import build_request
+from fastarchive.upperlayer.pdu import encode_pdu
 from tests.upperlayer.running import (
     CONTEXTS,
     CT_IMAGE_STORAGE,
@@ -599,6 +601,29 @@ def test_drain_ends_the_idle_and_after_its_grace_the_stuck() -> None:
             assert records.outcomes == [outcome]
 
     run(test)
+
+
+def test_drain_does_not_wait_for_a_peer_that_never_closes() -> None:
+    """What was aborted, or has released, has ARTIM to close its side; the end of a drain is sooner."""
+    drain = Drain(0.3, quiet=0.05)
+    records = Records()
+    request = encode_pdu(build_request(calling_ae="CALLING", called_ae="CALLED", contexts=CONTEXTS))
+
+    async def test() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            async with anyio.create_task_group() as group:
+                call = partial(serve, policy=POLICY, handler=Service(), drain=drain, observer=records)
+                with anyio.fail_after(PATIENT.artim / 2):
+                    await group.start(partial(call, timeouts=PATIENT), listener)
+                    async with await anyio.connect_tcp(*listener.getsockname()) as stream:
+                        await stream.send(request)
+                        await stream.receive()
+                        drain.start()
+                        assert (await stream.receive())[:1] == b"\x07"
+                        await until(lambda: bool(records.outcomes))
+
+    run(test)
+    assert records.outcomes == ["aborted"]
 
 
 def test_limits_can_be_chosen() -> None:

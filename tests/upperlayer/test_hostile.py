@@ -11,13 +11,17 @@ from pathlib import Path
 import anyio
 import pytest
 
+from fastarchive import logs
 from fastarchive.upperlayer import Association, Command, CommandField, encode_command
-from fastarchive.upperlayer.negotiation import build_request
+from fastarchive.upperlayer.messages import Inbox
+from fastarchive.upperlayer.negotiation import PresentationContext, ProposedContext, build_request
 from fastarchive.upperlayer.pdu import Abort, encode_pdu, frame_command, frame_data_set
 from tests.upperlayer.running import (
     CONTEXTS,
     CT_IMAGE_STORAGE,
+    EXPLICIT,
     PATIENT,
+    STUDY_ROOT_FIND,
     Records,
     Service,
     response_to,
@@ -87,6 +91,76 @@ def test_A2_is_answered_and_closed(sent: bytes, reason: int | None) -> None:
 
     run(test)
     assert records.outcomes == ["rejected" if reason is None else "protocol-error"]
+
+
+def test_A2_an_abort_before_the_association_closes_at_once() -> None:
+    """AA-2: there is nothing to wait for, and nothing to answer."""
+    records = Records()
+
+    async def test() -> None:
+        async with running(Service(), observer=records) as port:
+            with anyio.fail_after(PATIENT.artim / 2):
+                assert await _talk(port, encode_pdu(Abort(0, 0))) == b""
+                await until(lambda: bool(records.outcomes))
+
+    run(test)
+    assert records.outcomes == ["peer-aborted"]
+
+
+def test_who_got_no_association_is_in_the_log_and_why(caplog: pytest.LogCaptureFixture) -> None:
+    """A7: also with AE titles that would like to be a line of their own. A look at the port alone is no event."""
+    forged = RQ.replace(b"HOSTILE  ", b"EVIL\nLINE")
+
+    async def test() -> None:
+        records = Records()
+        async with running(Service(), timeouts=SHORT, observer=records) as port:
+            for sent in (forged, b"GET / HTTP/1.1", RQ[:50]):
+                await _talk(port, sent)
+            with socket.create_connection(("127.0.0.1", port)):
+                pass
+            await until(lambda: len(records.outcomes) == 4)
+
+    with caplog.at_level("INFO", logger="fastarchive"):
+        run(test)
+    assert [record.getMessage() for record in caplog.records] == [
+        "association rejected: calling AE title not recognized",
+        "no association with 127.0.0.1: unrecognized PDU type",
+        "no association with 127.0.0.1: artim time limit exceeded",
+    ]
+    written = logs.TextFormatter("test").format(caplog.records[0])
+    assert "\n" not in written
+    assert "called=CALLED host=127.0.0.1" in written
+
+
+def test_what_is_proposed_is_neither_slow_to_judge_nor_kept() -> None:
+    """Megabytes of transfer syntaxes, for contexts that need one each."""
+    syntaxes = [f"1.2.{number}" for number in range(5_000)]
+    proposed = [ProposedContext(CT_IMAGE_STORAGE, syntaxes) for _ in range(15)]
+    request = encode_pdu(build_request(calling_ae="HOSTILE", called_ae="CALLED", contexts=[*CONTEXTS, *proposed]))
+    kept: list[int] = []
+
+    async def look(association: Association) -> None:
+        agreed = association._connection.agreement
+        assert agreed is not None
+        kept.append(len(agreed.request.contexts))
+        assert len(association.contexts) == len(CONTEXTS)
+
+    async def test() -> None:
+        async with running(look) as port:
+            await _talk(port, request)
+
+    run(test)
+    assert kept == [0]
+
+
+def test_a_flood_of_cancels_is_forgotten() -> None:
+    """F10: C-CANCEL for requests that never were."""
+    inbox = Inbox(limit=1000, on_consumed=lambda: None)
+    context = PresentationContext(1, STUDY_ROOT_FIND, EXPLICIT)
+    for number in range(0x10000):
+        inbox.add_command(context, Command(field=CommandField.C_CANCEL_RQ, responding_to=number))
+        assert number in inbox.cancelled
+    assert len(inbox.cancelled) <= 1024
 
 
 def test_A4_silence_before_the_association() -> None:

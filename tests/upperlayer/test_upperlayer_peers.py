@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -220,8 +221,12 @@ def test_pynetdicom_rejects_and_aborts_us() -> None:
 needs_dcmtk = pytest.mark.skipif(shutil.which("storescu") is None, reason="DCMTK is not installed")
 
 
-async def _tool(*command: str) -> str:
-    result = await anyio.run_process(command, check=False)
+async def _tool(name: str, *arguments: str) -> str:
+    # pynetdicom installs tools of the same names beside the interpreter.
+    elsewhere = [folder for folder in os.get_exec_path() if folder != str(Path(sys.executable).parent)]
+    program = shutil.which(name, path=os.pathsep.join(elsewhere))
+    assert program is not None
+    result = await anyio.run_process([program, *arguments], check=False)
     assert result.returncode == 0, result.stderr.decode(errors="replace")
     return (result.stdout + result.stderr).decode(errors="replace")
 

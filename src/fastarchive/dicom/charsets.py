@@ -67,7 +67,10 @@ class CharacterSet:
         `override` (terms separated by backslashes) is used whatever the value says, for senders known to lie; `assumed`
         where it says nothing. Never fails: misspelt terms are repaired, unknown ones left out (rules X4, X7, M2).
         """
-        return _parse(bytes(value or b""), override, assumed)
+        text = bytes(value or b"")
+        # No value of this length makes sense, and kept in the cache they would fill the memory.
+        parse = _parse if len(text) <= _LONGEST_KEPT else _parse.__wrapped__
+        return parse(text, override, assumed)
 
     @property
     def is_default(self) -> bool:
@@ -210,6 +213,9 @@ def _undeclared(value: bytes) -> str:
         return value.decode("utf-8")
     except UnicodeDecodeError:
         return value.decode("latin-1")
+
+
+_LONGEST_KEPT: Final = 256
 
 
 @lru_cache(maxsize=1024)

@@ -8,6 +8,7 @@ import logging
 import socket
 import traceback
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import PurePath
 
 import anyio
@@ -17,7 +18,7 @@ from fastarchive.upperlayer.association import Association
 from fastarchive.upperlayer.connection import Connection, read_buffer
 from fastarchive.upperlayer.errors import AssociationError
 from fastarchive.upperlayer.machine import Machine
-from fastarchive.upperlayer.negotiation import LOCAL_LIMIT_EXCEEDED, AcceptorPolicy, Agreement, negotiate
+from fastarchive.upperlayer.negotiation import LOCAL_LIMIT_EXCEEDED, REJECTIONS, AcceptorPolicy, Agreement, negotiate
 from fastarchive.upperlayer.options import Limits, Observer, Timeouts
 from fastarchive.upperlayer.pdu import AssociateReject, AssociateRequest
 
@@ -171,8 +172,15 @@ class _Acceptor:
                 answer = LOCAL_LIMIT_EXCEEDED
             if isinstance(answer, Agreement):
                 self._associations += 1
+                # What was proposed may be a hundred times as much as what was agreed, and nobody asks for it again.
+                answer = replace(answer, request=replace(request, contexts=()))
             else:
                 self._observer.rejected(request.calling_ae, answer.result, answer.source, answer.reason)
+                logger.warning(
+                    "association rejected: %s",
+                    REJECTIONS.get(answer, "by policy"),
+                    extra={"calling": request.calling_ae, "called": request.called_ae, "host": peer[0]},
+                )
             return answer
 
         return Connection(
@@ -192,15 +200,22 @@ class _Acceptor:
         except OSError:
             pass  # the peer was gone before the transport was made
         finally:
-            with anyio.CancelScope(shield=True):
+            try:
                 await connection.finish(patience)
-            agreed = connection.agreement
-            self._connections.discard(connection)
-            self._associations -= agreed is not None
-            self._changed.set()
-            self._changed = anyio.Event()
-            title = agreed.request.calling_ae if agreed is not None else ""
-            self._observer.closed(title, connection.outcome, connection.received, connection.sent)
+            finally:
+                self._forget(connection, peer)
+
+    def _forget(self, connection: Connection, peer: tuple[str, int]) -> None:
+        agreed = connection.agreement
+        self._connections.discard(connection)
+        self._associations -= agreed is not None
+        self._changed.set()
+        self._changed = anyio.Event()
+        title = agreed.request.calling_ae if agreed is not None else ""
+        self._observer.closed(title, connection.outcome, connection.received, connection.sent)
+        if agreed is None and connection.rejection is None and connection.received:
+            reason = connection.inbox.error or connection.outcome
+            logger.warning("no association with %s: %s", peer[0], reason)
 
     async def _handle(self, association: Association) -> None:
         self._observer.accepted(association.calling_ae)

@@ -189,11 +189,18 @@ def _unsigned(number: int, value: int) -> bytes:
         raise CommandError(f"{value} is not a 16-bit value for (0000,{number:04X})") from None
 
 
-@lru_cache(maxsize=4096)
 def _uid(number: int, uid: str) -> bytes:
+    return _short_uid(number, uid) if len(uid) <= 64 else _encoded_uid(number, uid)
+
+
+def _encoded_uid(number: int, uid: str) -> bytes:
     value = _ascii(number, uid)
     value += b"\0" * (len(value) & 1)
     return _ELEMENT_HEADER.pack(0, number, len(value)) + value
+
+
+_short_uid = lru_cache(maxsize=4096)(_encoded_uid)
+"""UIDs longer than they may be come from a peer that means ill, and would fill the memory if they were kept."""
 
 
 def _text(number: int, text: str) -> bytes:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import cast
 
+import anyio
+
 from fastarchive.upperlayer.errors import (
     AssociationAborted,
     AssociationRejected,
@@ -236,6 +238,9 @@ class Connection(asyncio.BufferedProtocol):
         if inbox.error is not None:
             self._close_when_idle()
             return
+        if machine.state is State.IDLE:  # an A-ABORT before there was an association (PS3.8 Table 9-10, AA-2)
+            self._end(AssociationAborted("aborted by the peer", by_peer=True), "peer-aborted")
+            return
         within_message = machine.within_message
         if within_message and _QUICKACK is not None:
             # Without it a sender with Nagle's algorithm on waits 40 ms for our delayed ACK before its last segment.
@@ -371,7 +376,10 @@ class Connection(asyncio.BufferedProtocol):
         self._end(error or AssociationAborted("aborted by us", source=source, reason=reason), outcome)
 
     async def finish(self, patience: float) -> None:
-        """Leave nothing behind: abort what is not over, give the peer `patience` seconds to close, then close."""
+        """Leave nothing behind: abort what is not over, give the peer `patience` seconds to close, then close.
+
+        Cancelling it ends the patience and nothing else: the socket is closed when this returns or raises.
+        """
         if self._transport is None:
             self._socket.close()
             return
@@ -379,10 +387,13 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()
         if self.machine.state is State.IDLE or self._transport.is_closing():
             self._transport.close()
-        done, _ = await asyncio.wait([self.closed], timeout=patience)
-        if not done:
-            self._transport.abort()
-            await self.closed
+        try:
+            await asyncio.wait([self.closed], timeout=patience)
+        finally:
+            if not self.closed.done():
+                self._transport.abort()
+                with anyio.CancelScope(shield=True):
+                    await self.closed
 
     # -- timers: one alarm an association, moved lazily ---------------------------------------------------------------
 

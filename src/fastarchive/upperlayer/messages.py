@@ -15,6 +15,8 @@ WAKE_SIZE = 1024 * 1024
 read would cost as much as receiving."""
 _MESSAGE_COST, _CHUNK_COST = 1024, 64
 """What a queued command and each chunk count besides their bytes, so that floods of tiny ones are bounded too."""
+_MOST_CANCELLED = 1024
+"""Message IDs marked as cancelled; a peer that cancels more than it can have asked for loses what it said before."""
 
 
 class Message:
@@ -103,6 +105,8 @@ class Inbox:
         """C-CANCEL-RQ never becomes a message: it marks the request it names, also while nobody waits for messages
         (F10). One that names no request under way marks a Message ID that the next such request clears."""
         if command.field is CommandField.C_CANCEL_RQ:
+            if len(self.cancelled) >= _MOST_CANCELLED:
+                self.cancelled.clear()
             self.cancelled.add(command.responding_to)
             return
         if self._closed:

@@ -30,6 +30,16 @@ PROTOCOL_VERSION_NOT_SUPPORTED = AssociateReject(1, 2, 2)
 TEMPORARY_CONGESTION = AssociateReject(2, 3, 1)
 LOCAL_LIMIT_EXCEEDED = AssociateReject(2, 3, 2)
 
+REJECTIONS: Mapping[AssociateReject, str] = {
+    APPLICATION_CONTEXT_NOT_SUPPORTED: "application context not supported",
+    CALLING_TITLE_NOT_RECOGNIZED: "calling AE title not recognized",
+    CALLED_TITLE_NOT_RECOGNIZED: "called AE title not recognized",
+    PROTOCOL_VERSION_NOT_SUPPORTED: "protocol version not supported",
+    TEMPORARY_CONGESTION: "temporary congestion",
+    LOCAL_LIMIT_EXCEEDED: "local limit exceeded",
+}
+"""What each of them means, for people."""
+
 
 @dataclass(frozen=True, slots=True)
 class PresentationContext:
@@ -159,13 +169,11 @@ def _choose(proposal: ContextProposal, policy: AcceptorPolicy) -> ContextResult:
     acceptable = policy.transfer_syntaxes(proposal.abstract_syntax)
     if acceptable is None:
         return ContextResult(proposal.id, ABSTRACT_SYNTAX_NOT_SUPPORTED, proposed[0] if proposed else "")
-    first, second = (proposed, acceptable) if policy.requestor_order else (acceptable, proposed)
-    for syntax in first:
-        if syntax in second:
+    both = frozenset(proposed).intersection(acceptable)
+    for syntax in proposed if policy.requestor_order else acceptable:
+        if syntax in both:
             better = policy.preferred_over.get(syntax, syntax)
-            return ContextResult(
-                proposal.id, ACCEPTED, better if better in proposed and better in acceptable else syntax
-            )
+            return ContextResult(proposal.id, ACCEPTED, better if better in both else syntax)
     return ContextResult(proposal.id, TRANSFER_SYNTAXES_NOT_SUPPORTED, proposed[0] if proposed else "")
 
 

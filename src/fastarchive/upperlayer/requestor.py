@@ -79,9 +79,10 @@ async def connect(
         patience = timeouts.artim
         raise
     finally:
-        with anyio.CancelScope(shield=True):
+        try:
             await connection.finish(patience)
-        observer.closed(calling_ae, connection.outcome, connection.received, connection.sent)
+        finally:
+            observer.closed(calling_ae, connection.outcome, connection.received, connection.sent)
 
 
 async def _connect_socket(host: str, port: int) -> socket.socket:
