@@ -64,8 +64,9 @@ class Site:
         answer = self.get("/readyz")
         body = answer.json()
         failing = {name for name, check in body["checks"].items() if not check["ready"]}
-        assert answer.status_code == (503 if failing else 200)
-        assert body["ready"] is (not failing)
+        assert answer.status_code == (200 if body["ready"] else 503)
+        assert body["ready"] is (failing <= {"disk"})
+        assert body["degraded"] is (failing == {"disk"})
         return failing
 
 
@@ -88,8 +89,10 @@ def test_not_ready_without_index_writer(site: Site) -> None:
     assert site.failing() == {"index writer"}
 
 
-def test_not_ready_when_the_disk_is_full(tmp_path: Path) -> None:
-    assert Site(tmp_path, reserve="1000TiB").failing() == {"disk"}
+def test_degraded_when_the_disk_is_full(tmp_path: Path) -> None:
+    site = Site(tmp_path, reserve="1000TiB")
+    assert site.failing() == {"disk"}
+    assert ">degraded<" in site.get("/").text
 
 
 def test_not_ready_when_the_archive_fails_and_alive_all_the_same(site: Site) -> None:

@@ -5,11 +5,31 @@ from __future__ import annotations
 import pytest
 
 from fastarchive.web.page import flatten, start_page
-from fastarchive.web.readiness import STALLED_AFTER, Tail, TailWatch, disk, index_writer, serving
+from fastarchive.web.readiness import (
+    CAUGHT_UP,
+    STALLED_AFTER,
+    Tail,
+    TailWatch,
+    disk,
+    index_writer,
+    is_degraded,
+    is_ready,
+    serving,
+)
+
+
+def test_an_index_that_is_rebuilt_has_to_catch_up_once() -> None:
+    watch = TailWatch()
+    behind = watch.check(Tail(CAUGHT_UP + 1, 1), now=0.0)
+    assert not behind.ready
+    assert behind.detail.endswith("to take in, catching up")
+    assert watch.check(Tail(CAUGHT_UP, 2), now=1.0).ready
+    assert watch.check(Tail(10 * CAUGHT_UP, 3), now=2.0).ready
 
 
 def test_a_tail_that_moves_is_fine_however_long() -> None:
     watch = TailWatch()
+    watch.check(Tail(0, 0), now=0.0)
     for generation in range(100):
         assert watch.check(Tail(100_000, generation), now=generation * STALLED_AFTER).ready
 
@@ -41,11 +61,15 @@ def test_no_index_writer_at_all_is_not_ready() -> None:
     assert not index_writer([]).ready
 
 
-def test_disk_below_its_reserve_is_not_ready() -> None:
-    assert disk(free=2**30 + 1, reserve=2**30).ready
-    check = disk(free=2**30, reserve=2**30)
+def test_disk_below_its_reserve_is_degraded() -> None:
+    enough, check = disk(free=2**30 + 1, reserve=2**30), disk(free=2**30, reserve=2**30)
+    assert enough.ready
+    assert not is_degraded([enough])
     assert not check.ready
-    assert check.detail == "1.0 GiB free, 1GiB kept in reserve"
+    assert check.detail == "1.0 GiB free, 1GiB kept in reserve; nothing is stored, all else goes on"
+    assert is_ready([check])
+    assert is_degraded([check])
+    assert not is_degraded([check, serving(draining=True)])
 
 
 def test_draining_is_not_ready() -> None:
@@ -63,6 +87,7 @@ def test_start_page_escapes_what_it_shows() -> None:
             "version": "1",
             "ae_title": "<script>",
             "ready": False,
+            "degraded": False,
             "checks": {"disk": {"ready": False, "detail": "<full>"}},
             "processes": [{"name": "worker-1", "state": "running", "pid": 7, "restarts": 0}],
             "archive": {"instances": 1234567, "directory": "/a&b"},

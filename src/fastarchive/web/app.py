@@ -11,6 +11,7 @@ from starlette.routing import Route
 from fastarchive.metrics import CONTENT_TYPE, exposition
 from fastarchive.web.explain import ExplainError, explain_request, wants_json
 from fastarchive.web.page import start_page
+from fastarchive.web.readiness import is_degraded, is_ready
 from fastarchive.web.state import WebState
 
 _NOT_CACHED = {"Cache-Control": "no-store"}
@@ -24,14 +25,17 @@ def create_app(state: WebState) -> Starlette:
         return PlainTextResponse("ok\n", headers=_NOT_CACHED)
 
     async def readyz(request: Request) -> Response:
-        """200 if the archive should be given work, 503 if not; either way with every check and how it stands."""
+        """200 if the archive should be given work, 503 if not; either way with every check and how it stands.
+
+        Degraded is ready, but for one kind of work: below the disk's reserve nothing is stored.
+        """
         checks = await anyio.to_thread.run_sync(state.readiness)
-        ready = all(check.ready for check in checks)
         body = {
-            "ready": ready,
+            "ready": is_ready(checks),
+            "degraded": is_degraded(checks),
             "checks": {check.name: {"ready": check.ready, "detail": check.detail} for check in checks},
         }
-        return JSONResponse(body, 200 if ready else 503, headers=_NOT_CACHED)
+        return JSONResponse(body, 200 if body["ready"] else 503, headers=_NOT_CACHED)
 
     async def metrics(request: Request) -> Response:
         """All processes' metrics in Prometheus' text format."""

@@ -21,6 +21,8 @@ def start_page(status: Mapping[str, Any]) -> str:
     """The page for what WebState.status() returns."""
     mood = "ready" if status["ready"] else "not"
     word = "ready" if status["ready"] else "not ready"
+    if status["degraded"]:
+        mood, word = "not", "degraded"
     checks = [
         (name, f'<span class="{"ready" if check["ready"] else "not"}">{escape(str(check["detail"]))}</span>')
         for name, check in status["checks"].items()

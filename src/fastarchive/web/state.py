@@ -14,7 +14,7 @@ from fastarchive.archive import Archive
 from fastarchive.metrics import Metrics
 from fastarchive.settings import Settings
 from fastarchive.store.damage import DamageList
-from fastarchive.web.readiness import Check, Tail, TailWatch, disk, index_writer, serving
+from fastarchive.web.readiness import Check, Tail, TailWatch, disk, index_writer, is_degraded, is_ready, serving
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,7 +75,8 @@ class WebState:
         return {
             "version": __version__,
             "ae_title": self.settings.ae_title,
-            "ready": all(check.ready for check in checks),
+            "ready": is_ready(checks),
+            "degraded": is_degraded(checks),
             "checks": {check.name: {"ready": check.ready, "detail": check.detail} for check in checks},
             "pid": os.getpid(),
             "uptime_seconds": round(time.time() - self.started, 3),
