@@ -86,3 +86,23 @@ def test_no_field_has_a_name_that_logging_uses_itself() -> None:
             if isinstance(node, ast.keyword) and node.arg == "extra" and isinstance(node.value, ast.Dict):
                 names = {key.value for key in node.value.keys if isinstance(key, ast.Constant)}
                 assert not names & taken, path
+
+
+def test_a_flood_is_cut_and_counted() -> None:
+    now = 0.0
+    limit = logs.FloodLimit(lambda: now)
+
+    def logged(line: int, level: int = logging.WARNING) -> logging.LogRecord | None:
+        record = logging.LogRecord("fastarchive.services", level, "storage.py", line, "refused", (), None)
+        return record if limit.filter(record) else None
+
+    assert sum(logged(1) is not None for _ in range(10 * logs.BURST)) == logs.BURST
+    assert logged(2) is not None  # another event
+    assert logged(1, logging.ERROR) is not None
+    now = 1.0
+    first = logged(1)
+    assert first is not None
+    assert logs.fields_of(first) == {"left_out": 9 * logs.BURST}
+    assert sum(logged(1) is not None for _ in range(100)) == logs.PER_SECOND - 1
+    now = 1e6
+    assert sum(logged(1) is not None for _ in range(10 * logs.BURST)) == logs.BURST

@@ -16,10 +16,15 @@ import json
 import logging
 import os
 import sys
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import IO, Final
 
 MAXIMUM_VALUE: Final = 200
+BURST: Final = 200
+PER_SECOND: Final = 20.0
+"""Lines that one place in the code may write: so many at once, so many a second in the long run."""
 _ROOT: Final = "fastarchive"
 # What every LogRecord has; anything else on a record came in through ``extra``.
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
@@ -42,6 +47,33 @@ def fields_of(record: logging.LogRecord) -> dict[str, object]:
         for name, value in vars(record).items()
         if name not in _STANDARD
     }
+
+
+class FloodLimit(logging.Filter):
+    """Keeps a peer that makes the same mistake a thousand times a second from filling the disk with it.
+
+    Each place that logs has an allowance of its own, so that no flood hides another event; what is left out is counted
+    on the next line from there. Errors are never left out, they are not for peers to cause.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._allowances: dict[tuple[str, int], tuple[float, float, int]] = {}  # left, as of, left out since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.ERROR or record.levelno < logging.INFO:
+            return True
+        place, now = (record.pathname, record.lineno), self._clock()
+        left, before, left_out = self._allowances.get(place, (float(BURST), now, 0))
+        left = min(float(BURST), left + (now - before) * PER_SECOND)
+        if left < 1:
+            self._allowances[place] = (left, now, left_out + 1)
+            return False
+        self._allowances[place] = (left - 1, now, 0)
+        if left_out:
+            record.left_out = left_out
+        return True
 
 
 def _time_text(record: logging.LogRecord) -> str:
@@ -115,6 +147,7 @@ def configure(
     Other libraries are heard from warning up.
     """
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
+    handler.addFilter(FloodLimit())
     handler.setFormatter(JsonFormatter(role) if style == "json" else TextFormatter(role))
     root = logging.getLogger()
     for old in list(root.handlers):
