@@ -34,6 +34,8 @@ STORE_STAGES: Final = ("receive", "digest", "compress", "sync", "acknowledge")
 STORE_OUTCOMES: Final = ("stored", "already-present", "conflict", "refused", "no-space", "failed")
 SUBOPERATION_OUTCOMES: Final = ("completed", "warning", "failed")
 CLOSINGS: Final = ("released", "rejected", "aborted", "peer-aborted", "timeout", "lost", "protocol-error")
+SERVICES: Final = ("C-ECHO", "C-STORE", "C-FIND", "C-MOVE", "C-GET", "read")
+PROCESSES: Final = ("worker", "indexer")
 REJECTIONS: Final = ("called-ae-title", "calling-ae-title", "limit", "protocol", OTHER)
 
 
@@ -193,7 +195,8 @@ class Metrics:
         self._bind_known_labels()
 
     def _bind_known_labels(self) -> None:
-        """Create the children with a fixed set of label values, so that they are exposed as 0 from the start."""
+        """Create the children with a fixed set of label values, so that they are exposed as 0 from the start: a counter
+        that appears with its first event has not increased for Prometheus, and no alert would tell of it."""
         for reason in REJECTIONS:
             self.associations_rejected.labels(reason=reason)
         for outcome in CLOSINGS:
@@ -201,8 +204,14 @@ class Metrics:
         for service in ("C-MOVE", "C-GET"):
             for outcome in SUBOPERATION_OUTCOMES:
                 self.suboperations.labels(service=service, outcome=outcome)
+            self.retrieve_bytes.labels(service=service)
+            self.retrieve_duration.labels(service=service)
         for outcome in ("success", "cancelled", "refused", "failed", "aborted"):
             self.find_requests.labels(outcome=outcome)
+        for service in SERVICES:
+            self.unexpected_errors.labels(service=service)
+        for kind in PROCESSES:
+            self.process_restarts.labels(kind=kind)
         self._instances = {
             (outcome, title): self.store_instances.labels(outcome=outcome, calling_ae=title)
             for outcome in STORE_OUTCOMES
