@@ -126,8 +126,10 @@ class Archive:
             report = None
             log = None
             if not read_only:
+                # Patient data is no business of other users of the machine.
+                directory.mkdir(mode=0o750, parents=True, exist_ok=True)
                 for name in ("packs", "spool", "run"):
-                    (directory / name).mkdir(parents=True, exist_ok=True)
+                    (directory / name).mkdir(exist_ok=True)
                 report = recover(directory, mirror=mirror) if recover_packs else None
             index = Index(directory)
             resources.callback(index.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -65,6 +66,12 @@ def test_second_archive_on_a_folder_is_told_who_holds_it(tmp_path: Path) -> None
         assert second.read("supervisor.pid") == holder
 
 
+def test_a_data_folder_that_is_made_is_closed_to_others(tmp_path: Path) -> None:
+    data = tmp_path / "new" / "data"
+    with RunDirectory(data).locked():
+        assert data.stat().st_mode & 0o007 == 0
+
+
 def test_run_folder_forgets_an_earlier_life(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.metrics.mkdir(parents=True)
@@ -82,6 +89,10 @@ def test_processes_are_read_as_written(tmp_path: Path) -> None:
     run.path.mkdir()
     states = [{"role": "worker", "name": "worker-1", "pid": 7, "state": "running", "restarts": 0}]
     run.write_processes(states)
+    assert run.processes() == []  # left by an archive that was killed
+    run.write("supervisor.pid", f"{2**22 + 1}\n")  # more than any process number
+    assert run.processes() == []
+    run.write("supervisor.pid", f"{os.getpid()}\n")
     assert run.processes() == states
     (run.path / "processes.json").write_text("{")
     assert run.processes() == []

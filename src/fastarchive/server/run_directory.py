@@ -15,7 +15,10 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+DATA_MODE: Final = 0o750
+"""Of a data folder that is made: it holds patient data, which is no business of other users of the machine."""
 
 
 class AlreadyRunning(Exception):
@@ -36,7 +39,8 @@ class RunDirectory:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for one supervisor, emptied of what an earlier one left. Raises AlreadyRunning, OSError."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=DATA_MODE, parents=True, exist_ok=True)
+        self.path.mkdir(exist_ok=True)
         with (self.path / "supervisor.lock").open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -77,9 +81,21 @@ class RunDirectory:
         self.write("processes.json", json.dumps({"processes": processes}) + "\n")
 
     def processes(self) -> list[dict[str, Any]]:
-        """The processes as last recorded; empty when no archive runs."""
+        """The processes as last recorded; empty when no archive runs, also when one was killed and left its files."""
+        if not _lives(self.read("supervisor.pid")):
+            return []
         try:
             found: list[dict[str, Any]] = json.loads(self.read("processes.json"))["processes"]
         except (ValueError, KeyError):
             return []
         return found
+
+
+def _lives(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:
+        return True  # somebody else's
+    except (ValueError, OSError):
+        return False
+    return True

@@ -48,6 +48,8 @@ def run(settings: Settings) -> int:
     Raises AlreadyRunning, ListenError, StartFailed, OSError.
     """
     logs.configure(level=settings.log_level, style=settings.log_format, role="supervisor")
+    if settings.mirror is not None and not settings.mirror.is_dir():
+        raise StartFailed(f'mirror = "{settings.mirror}" is wrong; allowed: a folder that exists')
     _allow_many_files()
     directory = RunDirectory(settings.data)
     with ExitStack() as stack:
