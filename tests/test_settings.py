@@ -78,6 +78,11 @@ def test_wrong_peer_is_told(peer: str) -> None:
     assert "allowed: AET=HOST:PORT" in said
 
 
+def test_a_peer_given_twice_is_told() -> None:
+    assert "A is given twice" in problems({"peers": ["A=h:1", "A=h:2"]})
+    assert load({"peers": ["A=h:1", "A=h:1"]}, environ={}).peers == {"A": Peer("h", 1)}
+
+
 def test_unknown_names_are_errors_with_the_closest_known_one(tmp_path: Path) -> None:
     config = tmp_path / "fastarchive.toml"
     config.write_text('dicomport = 1\nzebra = "x"\n')

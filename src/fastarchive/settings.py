@@ -104,9 +104,11 @@ def _parse_peers(value: object) -> object:
     peers: dict[str, Peer] = {}
     for title, address in pairs:
         try:
-            peers[parse_ae_title(title)] = parse_peer(address)
+            parsed, peer = parse_ae_title(title), parse_peer(address)
         except ValueError as error:
             raise ValueError(f"{title}={address} is {error}") from None
+        if peers.setdefault(parsed, peer) != peer:
+            raise ValueError(f"{parsed} is given twice, with different addresses")
     return peers
 
 

@@ -65,7 +65,10 @@ async def handle_move(association: Association, message: Message, context: Servi
         return
     retrieval = await _Retrieval.begin(association, message, context, "C-MOVE")
     if retrieval is not None:
-        await retrieval.finish(await _move(retrieval, destination, peer))
+        problem = await _move(retrieval, destination, peer)
+        if problem:
+            _log.warning("C-MOVE to %s (%s): %s", destination, peer, problem)
+        await retrieval.finish(problem)
 
 
 async def handle_get(association: Association, message: Message, context: ServiceContext) -> None:
