@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from fastarchive.store.intake import IntakeError
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
 from fastarchive.archive import Archive, NoSuchInstance, Outcome, ReadOnlyArchive, Receipt
 from fastarchive.dicom.part10 import NotDicomFile
+from fastarchive.store.intake import IntakeError
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 CT = "1.2.840.10008.5.1.4.1.1.2"
