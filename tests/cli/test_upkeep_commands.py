@@ -109,3 +109,63 @@ def test_reindex_of_a_stopped_archive(data: Path) -> None:
     shutil.rmtree(data / "index")
     assert run("reindex", "--data", data).exit_code == 0
     assert run("reindex", "--data", data / "nothing").exit_code == 1
+
+
+def test_delete_shows_a_plan_and_wants_a_yes(data: Path) -> None:
+    asked = run("delete", "study", study_uid(0), "--data", data, "--dry-run")
+    assert asked.exit_code == 0, asked.output
+    assert asked.stdout.splitlines()[-1].startswith("in all 10 instances of 1 series in 1 study, ")
+    assert run("delete", "study", study_uid(0), "--data", data).exit_code == 2  # no reason
+    refused = run("delete", "study", study_uid(0), "--data", data, "--reason", "a test")
+    assert refused.exit_code == 2
+    assert "--yes is needed" in refused.stderr
+    with Archive.open(data, read_only=True) as archive:
+        holds(archive, range(20))
+    done = run("delete", "study", study_uid(0), "--data", data, "--reason", "a test", "--yes")
+    assert done.exit_code == 0, done.output
+    assert "compaction gives the space back" in done.stdout
+    with Archive.open(data, read_only=True) as archive:
+        holds(archive, range(10, 20))
+    missing = told("delete", "study", study_uid(0), "--data", data, "--reason", "a test", "--yes", code=1)
+    assert (missing["missing"], missing["deleted"]) == ([study_uid(0)], False)
+
+
+def test_a_held_study_is_not_deleted(data: Path) -> None:
+    assert run("hold", "add", study_uid(0), "--reason", "case 17", "--data", data).exit_code == 0
+    assert run("hold", "list", "--data", data).stdout.splitlines()[1].split("\t")[::2] == [study_uid(0), "case 17"]
+    arguments = ("delete", "patient", "P0", "P1", "--data", data, "--reason", "a test", "--yes")
+    summary = told(*arguments, code=1)
+    assert (summary["on_hold"], summary["deleted"], summary["instances"]) == ([study_uid(0)], False, 20)
+    assert run("hold", "remove", study_uid(0), "--data", data).exit_code == 0
+    assert run("hold", "remove", study_uid(0), "--data", data).exit_code == 1
+    assert told(*arguments)["deleted"]
+    with Archive.open(data, read_only=True) as archive:
+        holds(archive, ())
+    for wrong in (("hold", "add"), ("hold", "list", "1.2"), ("hold", "up", "1.2")):
+        assert run(*wrong, "--data", data).exit_code == 2
+
+
+def test_one_damaged_pack_is_taken_from_a_backup(data: Path, tmp_path: Path) -> None:
+    told("backup", "--data", data, tmp_path / "backup")
+    with Archive.open(data, read_only=True) as archive:
+        location = archive.read(sop_instance_uid(7)).location
+    path = pack_path(data, location.pack)
+    content = bytearray(path.read_bytes())
+    content[location.end - 1] ^= 1
+    path.write_bytes(content)
+    assert run("verify", "--data", data).exit_code == 1
+    shutil.copy(pack_path(tmp_path / "backup", location.pack), path.with_suffix(".restored"))
+    path.with_suffix(".restored").rename(path)
+    assert run("verify", "--data", data).exit_code == 0
+
+
+def test_holds_that_cannot_be_read_are_taken_from_a_backup(data: Path, tmp_path: Path) -> None:
+    run("hold", "add", study_uid(0), "--data", data)
+    told("backup", "--data", data, tmp_path / "backup")
+    (data / "holds.json").write_text("damaged")
+    arguments = ("delete", "study", study_uid(0), "--data", data, "--reason", "a test", "--yes")
+    refused = run(*arguments)
+    assert refused.exit_code == 1
+    assert "nothing was deleted" in refused.stderr
+    shutil.copy(tmp_path / "backup" / "holds.json", data / "holds.json")
+    assert told(*arguments, code=1)["on_hold"] == [study_uid(0)]

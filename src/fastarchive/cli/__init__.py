@@ -14,9 +14,11 @@ import typer
 from fastarchive import __version__
 from fastarchive.cli import (
     backup,
+    delete,
     echo,
     export,
     find,
+    hold,
     importing,
     reindex,
     restore,
@@ -69,6 +71,8 @@ app.command("import")(importing.import_files)
 app.command("find")(find.find)
 app.command("status")(status.status)
 app.command("export")(export.export)
+app.command("delete")(delete.delete)
+app.command("hold")(hold.hold)
 app.command("verify")(verify.verify)
 app.command("backup")(backup.backup)
 app.command("restore")(restore.restore)
