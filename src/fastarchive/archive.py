@@ -102,7 +102,7 @@ class Archive:
         recover_packs: bool = True,
         seal_size: int = SEAL_SIZE,
         reserve_bytes: int = 0,
-        commit_seconds: float = 0.5,
+        commit_seconds: float = 1.0,
         mirror: Path | None = None,
         mirror_wait: str = MirrorWait.BOTH,
     ) -> Self:

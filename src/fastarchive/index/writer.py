@@ -45,7 +45,7 @@ class IndexWriter:
     Raises IndexBusy if another writer is at work.
     """
 
-    def __init__(self, directory: Path, *, commit_records: int = 10_000, commit_seconds: float = 0.5) -> None:
+    def __init__(self, directory: Path, *, commit_records: int = 10_000, commit_seconds: float = 1.0) -> None:
         self._directory = directory
         self._path = directory / INDEX
         self._commit_records, self._commit_seconds = commit_records, commit_seconds

@@ -39,13 +39,6 @@ def open_writer(data: Path, stop: threading.Event, control: Control) -> IndexWri
     return None
 
 
-def finish(writer: IndexWriter) -> None:
-    """Take in everything that is durable, and commit it."""
-    while writer.step():
-        pass
-    writer.commit()
-
-
 def main() -> int:
     """Run the index writer; 0 when everything durable was committed at the end."""
     stop = threading.Event()
@@ -67,7 +60,6 @@ def main() -> int:
     control.ready()
     logger.info("index writer ready")
     writer.run(stop)
-    finish(writer)
     writer.close()
     logger.info("index writer ended")
     return 0
