@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -12,7 +14,7 @@ import pytest
 from fastarchive.archive import Outcome
 from fastarchive.metrics import Metrics, exposition
 from fastarchive.services import storage
-from fastarchive.services.context import open_context
+from fastarchive.services.context import Arrivals, open_context
 from fastarchive.store.intake import SPILL, IntakeError
 from fastarchive.store.log import LogBroken, NoSpace
 from fastarchive.upperlayer import AssociationAborted
@@ -109,6 +111,26 @@ def test_a_large_data_set_is_never_held_whole() -> None:
     archive = FakeArchive()
     store(archive, store_request([b"x" * 2**20] * 40))
     assert archive.intakes[0].most_pending <= SPILL + 2**20
+
+
+def test_the_more_data_sets_arrive_the_less_each_holds() -> None:
+    arrivals = Arrivals(memory=4 * SPILL)
+    assert arrivals.share == SPILL
+    with ExitStack() as many:
+        for _ in range(63):
+            many.enter_context(arrivals.one())
+        archive = FakeArchive()
+        opened: Any = archive
+        request: Any = store_request([b"x" * 2**16] * 40)
+        association: Any = FakeAssociation()
+
+        async def main() -> None:
+            with open_context(opened) as context:
+                await storage.handle(association, request, replace(context, arrivals=arrivals))
+
+        anyio.run(main)
+        assert archive.intakes[0].most_pending <= SPILL // 16 + 2**16
+    assert arrivals.under_way == 0
 
 
 def test_S3_another_sop_class_than_the_contexts_gets_0122() -> None:

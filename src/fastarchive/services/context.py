@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final
 from fastarchive.metrics import Metrics
 from fastarchive.services.threads import Threads
 from fastarchive.settings import Peer
+from fastarchive.store.intake import SPILL
 
 if TYPE_CHECKING:
     from fastarchive.archive import Archive
 
-__all__ = ["MEBIBYTE", "Limits", "Peer", "ServiceContext", "open_context"]
+__all__ = ["MEBIBYTE", "Arrivals", "Limits", "Peer", "ServiceContext", "open_context"]
 
 MEBIBYTE: Final = 2**20
 
@@ -41,6 +42,32 @@ class Limits:
     maximum_pdu: int = 128 * 1024
 
 
+@dataclass(slots=True)
+class Arrivals:
+    """The data sets on their way in, which together may hold about `memory` bytes before they go to the spool.
+
+    A few large ones may each hold as much as suits the work on them; the more there are, the less each: otherwise the
+    memory taken would be for the peers to choose, who may open hundreds of associations and pause in each.
+    """
+
+    memory: int = 256 * MEBIBYTE
+    under_way: int = 0
+
+    @property
+    def share(self) -> int:
+        """Bytes that one data set may hold now."""
+        return min(SPILL, self.memory // max(1, self.under_way))
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """While one data set arrives."""
+        self.under_way += 1
+        try:
+            yield
+        finally:
+            self.under_way -= 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceContext:
     """Handed to every service. `ae_titles` are all titles the archive answers to, the first is the one it calls by.
@@ -58,6 +85,7 @@ class ServiceContext:
     accept_unknown_sop_classes: bool = True
     match_unknown: bool = False
     limits: Limits = Limits()
+    arrivals: Arrivals = field(default_factory=Arrivals)
 
     @property
     def ae_title(self) -> str:

@@ -22,7 +22,7 @@ from fastarchive.services import status
 from fastarchive.services.context import ServiceContext
 from fastarchive.services.faults import log_unexpected
 from fastarchive.services.responses import caller_of, response_to
-from fastarchive.store.intake import SPILL, Intake, IntakeError
+from fastarchive.store.intake import Intake, IntakeError
 from fastarchive.store.log import LogBroken, NoSpace
 from fastarchive.upperlayer import Association, AssociationError, Command, Message, PresentationContext
 
@@ -93,11 +93,12 @@ async def _store(
     )
     ours = True
     try:
-        async for chunk in chunks:
-            intake.write(chunk)
-            if intake.pending >= SPILL:
-                with CancelScope(shield=True):  # the thread works on the intake until it is done
-                    await context.ingest.run(intake.drain)
+        with context.arrivals.one():
+            async for chunk in chunks:
+                intake.write(chunk)
+                if intake.pending >= context.arrivals.share:
+                    with CancelScope(shield=True):  # the thread works on the intake until it is done
+                        await context.ingest.run(intake.drain)
         ours = False
         receipt = await context.ingest.run_then_wait(_submission(context, intake))
     except AssociationError:
