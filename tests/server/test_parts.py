@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from pathlib import Path
 
+import anyio
 import pytest
 
 from fastarchive import settings
 from fastarchive.server.backoff import HEALTHY_AFTER, LONGEST_DELAY, Backoff
+from fastarchive.server.child import Child, StartFailed
 from fastarchive.server.control import Orders
 from fastarchive.server.listeners import ListenError, listen, port_of
 from fastarchive.server.notify import notify
@@ -96,6 +99,21 @@ def test_processes_are_read_as_written(tmp_path: Path) -> None:
     assert run.processes() == states
     (run.path / "processes.json").write_text("{")
     assert run.processes() == []
+
+
+def test_a_process_that_can_not_even_be_started_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    child = Child(
+        role="worker",
+        module="fastarchive.server.worker",
+        orders=Orders(name="worker-1", settings=settings.load({}, environ={})),
+        environment={},
+        changed=lambda: None,
+        ended=lambda role, pid: None,
+    )
+    with pytest.raises(StartFailed, match=r"worker-1 can't be started: .*python: No such file"):
+        anyio.run(child.keep)
+    assert child.gone.is_set()
 
 
 def test_orders_travel() -> None:

@@ -99,16 +99,7 @@ class Child:
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
-                # The same interpreter and nothing of the current folder on its path.
-                process = await anyio.open_process(
-                    [sys.executable, "-P", "-m", self._module],
-                    stdin=theirs.fileno(),
-                    stdout=None,
-                    stderr=None,
-                    env=self._environment,
-                    pass_fds=self._descriptors,
-                    start_new_session=True,
-                )
+                process = await self._open(theirs)
             self._process = process
             try:
                 self._change("starting")
@@ -126,6 +117,21 @@ class Child:
                         await process.wait()
                 self._process = None
                 self._end = None
+
+    async def _open(self, end: socket.socket) -> Process:
+        try:
+            # The same interpreter and nothing of the current folder on its path.
+            return await anyio.open_process(
+                [sys.executable, "-P", "-m", self._module],
+                stdin=end.fileno(),
+                stdout=None,
+                stderr=None,
+                env=self._environment,
+                pass_fds=self._descriptors,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise StartFailed(f"{self.name} can't be started: {sys.executable}: {error.strerror}") from None
 
     async def _lead(self, end: socket.socket) -> None:
         """Give the process its orders and wait until it is ready."""
