@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, BinaryIO, Final, Self
 
 from fastarchive.dicom.attributes import Level
 from fastarchive.dicom.part10 import (
@@ -254,10 +254,11 @@ class Archive:
 
         The data set says which instance it is; a file meta information that says otherwise is not believed.
 
-        Raises NotDicomFile for other files and for a DICOMDIR, OSError when it can't be read, and as :meth:`store`.
+        Raises NotDicomFile for other files and for a DICOMDIR, OSError with its name when it can't be read, and as
+        :meth:`store`.
         """
         with path.open("rb") as file:
-            start = file.read(HEAD_LENGTH)
+            start = _read(file, HEAD_LENGTH, path)
             head = parse_file_head(start)
             if head.sop_class == MEDIA_STORAGE_DIRECTORY:
                 raise NotDicomFile("a DICOMDIR is the index of a medium, not an instance")
@@ -268,7 +269,7 @@ class Archive:
                     intake.write(chunk)
                     if intake.pending >= SPILL:
                         intake.drain()
-                    chunk = file.read(_READ_SIZE)
+                    chunk = _read(file, _READ_SIZE, path)
                 return self.submit(intake).result()
             finally:
                 intake.close()
@@ -376,6 +377,14 @@ class Archive:
             return
         timings.update(encoded.timings)
         result.set_result(Receipt(Outcome.STORED, encoded.record.sop_instance, future.result(), timings))
+
+
+def _read(file: BinaryIO, size: int, path: Path) -> bytes:
+    try:
+        return file.read(size)
+    except OSError as error:  # of a medium that is damaged: nothing in the error says so, the name tells it apart
+        error.filename = str(path)
+        raise
 
 
 def _pairs(keys: Mapping[str, str] | None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,31 @@ def test_import_says_what_it_did_not_store_and_why(tmp_path: Path) -> None:
     assert named.exit_code == 1
     assert "1 refused" in named.stdout
     assert "readme.txt" in named.stdout
+
+
+def test_import_passes_over_pipes_and_goes_on_after_a_bad_sector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "disc"
+    write_instances(folder, range(2))
+    os.mkfifo(folder / "pipe")
+    (folder / "lost").symlink_to(tmp_path / "nowhere")
+    (folder / "scratched.dcm").write_bytes(b"")
+    opened = Path.open
+
+    def scratched(path: Path, mode: str) -> Any:
+        # Reading it fails as on a damaged disc; /proc/self/mem does so at address 0 and is always there.
+        return opened(Path("/proc/self/mem") if path.name == "scratched.dcm" else path, mode)
+
+    monkeypatch.setattr(Path, "open", scratched)
+    result = run("import", "--data", tmp_path / "data", folder, "--json")
+    assert result.exit_code == 1
+    summary = json.loads(result.stdout)
+    assert (summary["stored"], summary["refused"], summary["skipped"]) == (2, 2, 0), summary
+    assert {reason["reason"] for reason in summary["reasons"]} == {
+        "can't be read: Input/output error",
+        "can't be read: No such file or directory",
+    }
 
 
 def test_import_takes_data_sets_without_preamble_and_meta_information(tmp_path: Path) -> None:

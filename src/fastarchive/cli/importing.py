@@ -60,7 +60,8 @@ class Summary:
 
 
 def files_below(paths: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
-    """Every file named or found in a named folder, in order of names; True for those that were named."""
+    """Every file named or found in a named folder, in order of names; True for those that were named. What is no file
+    (pipes, sockets, devices) is passed over in folders: reading it might wait for ever."""
     for path in paths:
         if not path.is_dir():
             yield path, True
@@ -68,7 +69,9 @@ def files_below(paths: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
         for folder, folders, names in os.walk(path):
             folders.sort()
             for name in sorted(names):
-                yield Path(folder, name), False
+                file = Path(folder, name)
+                if file.is_file() or not file.exists():  # a link that leads nowhere is told of
+                    yield file, False
 
 
 def import_one(archive: Archive, path: Path, named: bool, summary: Summary) -> None:
@@ -88,8 +91,8 @@ def import_one(archive: Archive, path: Path, named: bool, summary: Summary) -> N
     except IntakeError as error:
         summary.add("refused", path, reason=str(error))
     except OSError as error:
-        if not isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
-            raise
+        if error.filename is None or Path(error.filename) != path:
+            raise  # it is the archive's disk that fails
         summary.add("refused", path, reason=f"can't be read: {error.strerror}")
     else:
         match receipt.outcome:
