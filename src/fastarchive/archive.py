@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import shutil
 import threading
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -32,14 +33,17 @@ from fastarchive.dicom.part10 import (
     encode_file_head,
     parse_file_head,
 )
+from fastarchive.dicom.transfer_syntaxes import Encoding, encoding_of, is_deflated
+from fastarchive.index.documents import Document
 from fastarchive.index.view import Index, View
 from fastarchive.index.writer import IndexBusy, IndexWriter
 from fastarchive.query import keywords
 from fastarchive.query.explain import Explanation
-from fastarchive.store.blobs import Blobs, Reader
+from fastarchive.query.headers import HeaderReader
+from fastarchive.store.blobs import Blobs, DamagedInstance, Reader
 from fastarchive.store.damage import DamageList
 from fastarchive.store.encoding import EncodedRecord
-from fastarchive.store.intake import SPILL, Intake
+from fastarchive.store.intake import HEADER_LIMIT, SPILL, Intake
 from fastarchive.store.log import SEAL_SIZE, Log
 from fastarchive.store.mirror import MirrorWait
 from fastarchive.store.record import Location
@@ -290,7 +294,8 @@ class Archive:
 
         Raises ``query.keywords.KeywordError`` for a level, keyword or value that can't be.
         """
-        return keywords.find(keywords.parse_keywords(level, _pairs(keys), returning), self.view())
+        query = keywords.parse_keywords(level, _pairs(keys), returning, headers=True)
+        return keywords.find(query, self.view(), HeaderReader(self.header_of, most=0))
 
     def explain(
         self,
@@ -306,8 +311,8 @@ class Archive:
 
         Raises ``query.keywords.KeywordError`` as :meth:`find`.
         """
-        query = keywords.parse_keywords(level, _pairs(keys), returning)
-        return keywords.explained(query, self.view(), values=values, seconds=seconds)
+        query = keywords.parse_keywords(level, _pairs(keys), returning, headers=True)
+        return keywords.explained(query, self.view(), HeaderReader(self.header_of), values=values, seconds=seconds)
 
     def read(self, sop_instance: str) -> Reader:
         """A reader of the data set, as it was received.
@@ -318,6 +323,18 @@ class Archive:
         if entry is None:
             raise NoSuchInstance(sop_instance)
         return self.blobs.open(entry.location)
+
+    def header_of(self, instance: Document) -> tuple[bytes, Encoding] | None:
+        """The data set of an instance (its IMAGE document) up to its pixels, and its encoding, for what the index does
+        not hold; None if it can't be read."""
+        encoding = encoding_of(instance.transfer_syntax)
+        try:
+            header = self.blobs.open(instance.location, content=False).header()
+            if is_deflated(instance.transfer_syntax):
+                header = zlib.decompressobj(-zlib.MAX_WBITS).decompress(header, HEADER_LIMIT)
+        except (DamagedInstance, zlib.error):
+            return None
+        return header, encoding
 
     def export(self, sop_instance: str, path: Path) -> None:
         """Write an instance as a DICOM file (PS3.10). Raises as :meth:`read`, and OSError; leaves no half file."""

@@ -9,8 +9,9 @@ from fastarchive.dicom.dictionary import tag_of
 from fastarchive.index.documents import Document, text_values
 from fastarchive.index.view import View
 from fastarchive.query.criteria import Criterion, criteria_of
-from fastarchive.query.execute import Match, matches
+from fastarchive.query.execute import matches
 from fastarchive.query.identifier import FindQuery
+from fastarchive.query.match import Match
 from fastarchive.query.plan import plan
 from tests.query.archives import Instance
 

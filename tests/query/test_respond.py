@@ -11,8 +11,9 @@ from fastarchive.dicom.attributes import InformationModel, Level
 from fastarchive.dicom.dictionary import tag_of
 from fastarchive.dicom.elements import Element, encode, walk
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Encoding
-from fastarchive.query.execute import Match, matches
+from fastarchive.query.execute import matches
 from fastarchive.query.identifier import FindQuery, parse_find
+from fastarchive.query.match import Match
 from fastarchive.query.options import FindOptions
 from fastarchive.query.plan import plan
 from fastarchive.query.respond import Responder

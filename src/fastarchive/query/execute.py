@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from time import perf_counter
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from fastarchive.dicom.attributes import UNIQUE_KEYS, Level
 from fastarchive.index.conditions import And, Term
 from fastarchive.index.documents import Document
 from fastarchive.index.view import View
+from fastarchive.query.headers import HeaderReader
+from fastarchive.query.match import Match
 from fastarchive.query.plan import Lookup, Plan, Scan, Select, Trace, Walk
 
 PAGE: Final = 500
@@ -25,21 +27,20 @@ REMEMBERED: Final = 4_000
 """How many entities of a level above are kept at hand for the next page."""
 
 
-class Match(NamedTuple):
-    """One answer: the entity found and those above it, as far as the plan joins them; by depth of level."""
-
-    patient: Document | None = None
-    study: Document | None = None
-    series: Document | None = None
-    image: Document | None = None
-
-
 _Item = TypeVar("_Item")
 
 
-def matches(plan: Plan, view: View, trace: Trace | None = None) -> Generator[list[Match], None, None]:
-    """The matches of a plan, each once, page by page; pages may be empty. A trace is told what each step does."""
-    return _select(plan.root, view, trace or Trace())
+def matches(
+    plan: Plan, view: View, trace: Trace | None = None, headers: HeaderReader | None = None
+) -> Generator[list[Match], None, None]:
+    """The matches of a plan, each once, page by page; pages may be empty. A trace is told what each step does.
+
+    Only with ``headers`` keys the index does not hold are looked up; then TooManyHeaders may be raised.
+    """
+    trace = trace or Trace()
+    found = _select(plan.root, view, trace)
+    keys = plan.query.header_keys
+    return found if headers is None or not keys else headers.decide(found, keys, trace.headers)
 
 
 def _select(step: Select, view: View, trace: Trace) -> Generator[list[Match], None, None]:

@@ -8,7 +8,7 @@ Made with ``values=False`` it holds no value of any key, so that it can be logge
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from fastarchive.dicom.attributes import ANSWERED_AT_EVERY_LEVEL, UNIQUE_KEYS
@@ -88,6 +88,17 @@ class StepNote:
 
 
 @dataclass(frozen=True, slots=True)
+class HeaderNote:
+    """What is looked up in the headers of the instances found; without a trace, the numbers are None."""
+
+    decides: tuple[str, ...]
+    returns: tuple[str, ...]
+    read: int | None = None
+    found: int | None = None
+    milliseconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """A query explained; ``lines`` for people, ``as_json`` for programs."""
 
@@ -100,6 +111,8 @@ class Explanation:
     step: StepNote
     residual: tuple[str, ...]
     """The conditions the plan narrows by no index: decided on each entity it looks at."""
+    headers: HeaderNote | None = None
+    """The headers of instances read for keys the index does not hold; None if there are no such keys."""
     tail_records: int | None = None
     """Stored records the index does not hold yet; what they touch is looked at first."""
     complete: bool = True
@@ -112,7 +125,10 @@ class Explanation:
         names = max((len(key.keyword) for key in self.keys), default=0)
         lines += [f"  {key.keyword:{names}}  {key.kind:8}  {_use(key)}" for key in self.keys]
         lines.append("plan")
-        lines += _step_lines(self.step, 1)
+        if self.headers is None:
+            lines += _step_lines(self.step, 1)
+        else:
+            lines += [*_header_lines(self.headers), *_step_lines(self.step, 2)]
         if self.residual:
             lines.append(f"residual: {', '.join(self.residual)}; not narrowed, decided on every entity looked at")
         elif any(key.matching and key.use == Use.MATCH for key in self.keys):
@@ -146,6 +162,7 @@ class Explanation:
                 for key in self.keys
             ],
             "plan": _step_json(self.step),
+            "headers": None if self.headers is None else asdict(self.headers),
             "residual": list(self.residual),
             "tail_records": self.tail_records,
             "complete": self.complete,
@@ -176,6 +193,7 @@ def explain(
             residual.append(str(criterion))
         else:
             help_of_index |= dict.fromkeys(tags, describe(condition, values=values))
+    residual += [keyword_of(key.tag) for key in query.header_keys if key.decides]
     return Explanation(
         level=query.level.value,
         model=query.model.value,
@@ -184,6 +202,7 @@ def explain(
         keys=tuple(_key(key, help_of_index) for key in query.keys),
         step=_step(plan.root, view, trace, values),
         residual=tuple(residual),
+        headers=_headers(plan, trace),
         tail_records=None if view is None else view.tail_length,
         complete=complete,
     )
@@ -194,9 +213,37 @@ def _key(key: Key, help_of_index: dict[int, str]) -> KeyNote:
     computed = key.tag in AGGREGATES or key.tag in ANSWERED_AT_EVERY_LEVEL
     if key.use not in (Use.MATCH, Use.RETURN):
         return KeyNote(key.name, kind, key.use, computed=computed)
+    if key.header is not None and key.header.sequence is not None and key.header.decides:
+        return KeyNote(key.name, kind, key.use, "sequence", "C.2.2.2.6", "M19")
     matching = Matching.UNIVERSAL if key.matcher is None else key.matcher.matching
+    if key.header is not None and key.header.matching is not None:
+        matching = key.header.matching
     index = help_of_index.get(key.tag) if key.use is Use.MATCH else None
     return KeyNote(key.name, kind, key.use, matching.value, CLAUSES[matching], RULES[matching], index, computed)
+
+
+def _headers(plan: Plan, trace: Trace | None) -> HeaderNote | None:
+    keys = plan.query.header_keys
+    if not keys:
+        return None
+    decides = tuple(keyword_of(key.tag) for key in keys if key.decides)
+    returns = tuple(keyword_of(key.tag) for key in keys if not key.decides)
+    if trace is None:
+        return HeaderNote(decides, returns)
+    work = trace.headers
+    return HeaderNote(decides, returns, work.read, work.found, round(work.seconds * 1000, 3))
+
+
+def _header_lines(note: HeaderNote) -> list[str]:
+    done = ""
+    if note.found is not None:
+        done = f": {note.found} found, {note.read} read, {note.milliseconds:.1f} ms"
+    lines = [f"  read the headers of instances{done}"]
+    if note.decides:
+        lines.append(f"    each has to meet {', '.join(note.decides)}")
+    if note.returns:
+        lines.append(f"    each is asked for {', '.join(note.returns)}")
+    return lines
 
 
 def _use(key: KeyNote) -> str:

@@ -7,7 +7,7 @@ element, and sorts every other element into a ``Key`` that matches, is returned,
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -30,6 +30,15 @@ from fastarchive.dicom.elements import Element, ElementError, parse_sequence, wa
 from fastarchive.dicom.matching import Matcher, Matching, MatchingError, compile_matcher
 from fastarchive.dicom.transfer_syntaxes import Encoding
 from fastarchive.dicom.values import parse_offset
+from fastarchive.query.header_keys import (
+    HeaderKey,
+    creator_in,
+    creator_of,
+    creator_tag,
+    header_key,
+    is_private,
+    is_private_creator,
+)
 from fastarchive.query.options import FindOptions
 
 IDENTIFIER_DOES_NOT_MATCH: Final = 0xA900
@@ -72,6 +81,10 @@ class Key:
     kind: Kind
     use: Use
     matcher: Matcher | None = None
+    header: HeaderKey | None = None
+    """Set if the attribute is looked up in the headers of instances."""
+    creator: str = ""
+    """Set if this is no key but names the creator of private keys: it is answered as it came (Q8)."""
 
     @property
     def name(self) -> str:
@@ -101,6 +114,11 @@ class FindQuery:
         return tuple(key for key in self.keys if key.use in (Use.MATCH, Use.RETURN))
 
     @property
+    def header_keys(self) -> tuple[HeaderKey, ...]:
+        """The keys that are looked up in the headers of instances."""
+        return tuple(key.header for key in self.keys if key.header is not None)
+
+    @property
     def unsupported(self) -> tuple[int, ...]:
         """The tags that are ignored; any makes every pending answer FF01 (F3)."""
         return tuple(key.tag for key in self.keys if key.use in (Use.BELOW, Use.UNSUPPORTED))
@@ -115,14 +133,17 @@ def parse_find(
     level = read_level(elements, model)
     character_set = read_character_set(elements, options.declared_character_set)
     check_hierarchy(elements, level, model, character_set, options.relational)
-    keys = [
-        _key(element, level, model, character_set, options)
-        for tag, element in sorted(elements.items())
-        if tag not in (QUERY_RETRIEVE_LEVEL, SPECIFIC_CHARACTER_SET)
-    ]
-    return FindQuery(
-        model, level, tuple(keys), character_set, options, read_zone(elements) if options.timezone else None
-    )
+    in_headers = options.headers and level is Level.IMAGE and _is_scoped(elements, character_set)
+    keys: list[Key] = []
+    for tag, element in sorted(elements.items()):
+        if tag in (QUERY_RETRIEVE_LEVEL, SPECIFIC_CHARACTER_SET):
+            continue
+        key = _key(element, level, model, character_set, options)
+        if in_headers and key.use is Use.UNSUPPORTED:
+            key = _header_key(key, element, elements, character_set, options)
+        keys.append(key)
+    zone = read_zone(elements) if options.timezone else None
+    return FindQuery(model, level, tuple(_with_creators(keys)), character_set, options, zone)
 
 
 def read_elements(identifier: bytes, encoding: Encoding) -> dict[int, Element]:
@@ -223,7 +244,43 @@ def _key(
         raise IdentifierError(f"{keyword_of(tag)}: {error.reason}", tag) from error
     if matcher.matching is Matching.UNIVERSAL:
         return Key(tag, vr, home, holder, kind, Use.RETURN)
+    if kind is Kind.UNIQUE and matcher.match_unknown:
+        matcher = replace(matcher, match_unknown=False)  # every entity has it: it is never unknown (M21)
     return Key(tag, vr, home, holder, kind, Use.MATCH, matcher)
+
+
+def _is_scoped(elements: dict[int, Element], character_set: CharacterSet) -> bool:
+    """Whether a query names the studies, series or instances it is about: only then headers are read."""
+    scopes = (Level.STUDY, Level.SERIES, Level.IMAGE)
+    return any(value.strip("*") for level in scopes for value in unique_key_values(elements, level, character_set))
+
+
+def _header_key(
+    key: Key, element: Element, elements: dict[int, Element], character_set: CharacterSet, options: FindOptions
+) -> Key:
+    """The key of an attribute the archive does not keep, looked up in headers if it can be."""
+    tag = key.tag
+    if is_private_creator(tag):
+        return replace(key, vr="LO", use=Use.RETURN, creator=creator_of(element))
+    creator = creator_in(elements, tag) if is_private(tag) else ""
+    if key.vr in BINARY_NUMBERS:
+        key_text(element, key.vr, character_set)
+    try:
+        header = header_key(element, creator, character_set, options.matching)
+    except MatchingError as error:
+        raise IdentifierError(f"{keyword_of(tag)}: {error.reason}", tag) from error
+    if header is None:
+        return key
+    return replace(key, use=Use.MATCH if header.decides else Use.RETURN, header=header)
+
+
+def _with_creators(keys: list[Key]) -> list[Key]:
+    """The keys, a creator being one that is answered only where a private key of its block is (Q8)."""
+    answered = {creator_tag(key.tag) for key in keys if key.header is not None and key.header.creator}
+    return [
+        replace(key, use=Use.UNSUPPORTED, creator="") if key.creator and key.tag not in answered else key
+        for key in keys
+    ]
 
 
 def _holder(tag: int, level: Level) -> Level:

@@ -20,14 +20,18 @@ from fastarchive.dicom.attributes import (
     Kind,
     Level,
 )
+from fastarchive.dicom.charsets import UTF8
 from fastarchive.dicom.dictionary import keyword_of, tag_of, vr_of
 from fastarchive.dicom.elements import Element, encode
+from fastarchive.dicom.sequences import values_of as text_of
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE
 from fastarchive.index.view import View
 from fastarchive.query.computed import values_of
-from fastarchive.query.execute import Match, matches
+from fastarchive.query.execute import matches
 from fastarchive.query.explain import Explanation, explain
+from fastarchive.query.headers import HeaderReader, TooManyHeaders
 from fastarchive.query.identifier import BINARY_NUMBERS, FindQuery, IdentifierError, parse_find
+from fastarchive.query.match import LookedUp, Match
 from fastarchive.query.options import FindOptions
 from fastarchive.query.plan import Trace, plan
 
@@ -42,44 +46,62 @@ _USUAL: Final = {
     Level.SERIES: ("SeriesDescription", "NumberOfSeriesRelatedInstances", "StudyInstanceUID"),
     Level.IMAGE: ("SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID"),
 }
+# What can't be written, or shown, as text.
+_NO_TEXT: Final = frozenset({"AT", "OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UN"})
 
 
 class KeywordError(ValueError):
     """A query that cannot be asked; the message says why, and what was probably meant."""
 
 
-def parse_keywords(level: str, keys: Iterable[str] = (), returns: Iterable[str] = ()) -> FindQuery:
+def parse_keywords(
+    level: str, keys: Iterable[str] = (), returns: Iterable[str] = (), *, headers: bool = False
+) -> FindQuery:
     """The query of ``find LEVEL Keyword=value … --return Keyword …``; raises KeywordError.
 
-    PATIENT is asked in Patient Root, the other levels in Study Root. Without ``returns`` the keys that tell the
+    With ``headers`` any attribute may be asked of instances whose study or series is given; without, those the archive
+    keeps. PATIENT is asked in Patient Root, the other levels in Study Root. Without ``returns`` the keys that tell the
     entities of a level apart are returned.
     """
     asked = parse_level(level)
     model = InformationModel.PATIENT_ROOT if asked is Level.PATIENT else InformationModel.STUDY_ROOT
     wanted = list(returns)
-    values: dict[int, str] = {_tag(keyword, asked, model): "" for keyword in wanted or _usual(asked, model)}
+    looked_up = headers and asked is Level.IMAGE
+    values: dict[int, str] = {_tag(keyword, asked, model, looked_up): "" for keyword in wanted or _usual(asked, model)}
     for key in keys:
         keyword, _, value = key.partition("=")
-        values[_tag(keyword, asked, model)] = value
+        values[_tag(keyword, asked, model, looked_up)] = value
     elements = [
         Element(SPECIFIC_CHARACTER_SET, "CS", b"ISO_IR 192"),
         Element(QUERY_RETRIEVE_LEVEL, "CS", asked.encode()),
         *(Element(tag, vr_of(tag), _encoded(tag, value)) for tag, value in values.items()),
     ]
+    options = FindOptions(relational=True, headers=headers)
     try:
-        return parse_find(encode(elements, EXPLICIT_LITTLE), EXPLICIT_LITTLE, model, FindOptions(relational=True))
+        query = parse_find(encode(elements, EXPLICIT_LITTLE), EXPLICIT_LITTLE, model, options)
     except IdentifierError as error:
         raise KeywordError(error.comment) from error
+    if query.unsupported:
+        names = ", ".join(map(keyword_of, query.unsupported))
+        raise KeywordError(f"{names}: only within a study or series, give StudyInstanceUID or SeriesInstanceUID too")
+    return query
 
 
-def find(query: FindQuery, view: View) -> Iterator[dict[str, str]]:
+def find(query: FindQuery, view: View, headers: HeaderReader | None = None) -> Iterator[dict[str, str]]:
     """The answers to a query, each as keyword → text (several values joined by ``\\``), "" where there is no value."""
-    for page in matches(plan(query, view), view):
+    for page in matches(plan(query, view), view, headers=headers):
         for match in page:
             yield answer(query, match)
 
 
-def explained(query: FindQuery, view: View, *, values: bool = True, seconds: float | None = None) -> Explanation:
+def explained(
+    query: FindQuery,
+    view: View,
+    headers: HeaderReader | None = None,
+    *,
+    values: bool = True,
+    seconds: float | None = None,
+) -> Explanation:
     """How a query is answered, with what each step really did: it is run to its end, or for so many seconds.
 
     Without ``values`` the explanation repeats nothing of what the keys ask for.
@@ -87,10 +109,13 @@ def explained(query: FindQuery, view: View, *, values: bool = True, seconds: flo
     trace, found = Trace(), plan(query, view)
     end = None if seconds is None else monotonic() + seconds
     complete = True
-    for _ in matches(found, view, trace):
-        if end is not None and monotonic() > end:
-            complete = False
-            break
+    try:
+        for _ in matches(found, view, trace, headers):
+            if end is not None and monotonic() > end:
+                complete = False
+                break
+    except TooManyHeaders:
+        complete = False
     return explain(found, view, trace, values=values, complete=complete)
 
 
@@ -98,6 +123,9 @@ def answer(query: FindQuery, match: Match) -> dict[str, str]:
     """One match as keyword → text, in the order of the tags."""
     texts = {}
     for key in query.returns:
+        if key.header is not None:
+            texts[key.name] = _text(match.header[key.tag]) if isinstance(match, LookedUp) else ""
+            continue
         document = match[key.holder.depth]
         texts[key.name] = "" if document is None else "\\".join(values_of(document, key.tag))
     return texts
@@ -117,7 +145,12 @@ def _usual(level: Level, model: InformationModel) -> list[str]:
     return [*map(keyword_of, tags), *_USUAL[level]]
 
 
-def _tag(keyword: str, level: Level, model: InformationModel) -> int:
+def _text(element: Element) -> str:
+    """What a header answered, as text."""
+    return "\\".join(value.strip(" \0") for value in text_of(element, UTF8))
+
+
+def _tag(keyword: str, level: Level, model: InformationModel, looked_up: bool) -> int:
     """The tag of a keyword that can be asked for at a level."""
     keyword = keyword.strip()
     tag = _BY_FOLDED_KEYWORD.get(keyword.casefold())
@@ -129,6 +162,8 @@ def _tag(keyword: str, level: Level, model: InformationModel) -> int:
             meant = ", ".join(keyword_of(_BY_FOLDED_KEYWORD[one]) for one in close)
             raise KeywordError(f"{keyword!r} is no keyword" + (f"; did you mean {meant}?" if meant else "")) from None
     home = model.level_of(tag)
+    if home is None and looked_up and tag not in LEVEL_OF and vr_of(tag) not in _NO_TEXT:
+        return tag
     if home is None:
         raise KeywordError(f"{keyword_of(tag)} cannot be searched for or returned in {model.value}")
     if home.depth > level.depth:
@@ -141,6 +176,6 @@ def _encoded(tag: int, text: str) -> bytes:
     if code is None or not text:
         return text.encode()
     try:
-        return struct.pack(f"<{code}", int(text))
+        return struct.pack(f"<{code}", float(text) if code in "fd" else int(text))
     except (ValueError, struct.error):
         raise KeywordError(f"{keyword_of(tag)} is a number: {text!r} is not") from None

@@ -20,7 +20,7 @@ NEGOTIABLE: tuple[tuple[str, bool], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class FindOptions:
-    """How one query is read: what was negotiated for its SOP class, and two local choices.
+    """How one query is read: what was negotiated for its SOP class, and local choices.
 
     ``relational``: keys of any level match, unique keys above the level may be absent (Q9).
     ``combined_datetime``: a date range and its time range are one interval (M17).
@@ -29,6 +29,7 @@ class FindOptions:
     ``multiple_value``: a list of values must all be among the stored ones (M12).
     ``match_unknown``: a required key matches an entity whose value is unknown (M21).
     ``declared_character_set``: what the sender's text really is, whatever it declares.
+    ``headers``: what the index does not hold is looked up in the headers of instances.
     """
 
     relational: bool = False
@@ -39,10 +40,16 @@ class FindOptions:
     multiple_value: bool = False
     match_unknown: bool = False
     declared_character_set: str | None = None
+    headers: bool = False
 
     @classmethod
     def agreed(
-        cls, answer: bytes | None, *, match_unknown: bool = False, declared_character_set: str | None = None
+        cls,
+        answer: bytes | None,
+        *,
+        match_unknown: bool = False,
+        declared_character_set: str | None = None,
+        headers: bool = False,
     ) -> FindOptions:
         """The options behind the bytes this archive answered with; ``None`` or short: the baseline (N2, N6)."""
         on = {name for byte, (name, done) in zip(answer or b"", NEGOTIABLE, strict=False) if done and byte == 1}
@@ -55,6 +62,7 @@ class FindOptions:
             multiple_value="multiple_value" in on,
             match_unknown=match_unknown,
             declared_character_set=declared_character_set,
+            headers=headers,
         )
 
     @property

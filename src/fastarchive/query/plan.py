@@ -15,6 +15,7 @@ from fastarchive.dicom.matching import Matching
 from fastarchive.index.conditions import Condition, Everything, Term
 from fastarchive.index.view import View
 from fastarchive.query.criteria import AttributeCriterion, Criterion, criteria_of
+from fastarchive.query.headers import HeaderWork
 from fastarchive.query.identifier import FindQuery
 from fastarchive.query.narrow import EVERYTHING, both, narrow_all
 
@@ -83,6 +84,8 @@ class Trace:
 
     def __init__(self) -> None:
         self._work: dict[int, Work] = {}
+        self.headers = HeaderWork()
+        """The work on headers of instances, after all steps."""
 
     def of(self, step: Select) -> Work:
         """The work of a step of the plan that is run."""
@@ -92,7 +95,10 @@ class Trace:
 def plan(query: FindQuery, view: View) -> Plan:
     """The plan for a query on a moment of the archive; asks the index for estimates only where there is a choice."""
     planner = _Planner(view)
-    return Plan(query, planner.select(query.level, criteria_of(query), {key.holder for key in query.returns}))
+    return Plan(
+        query,
+        planner.select(query.level, criteria_of(query), {key.holder for key in query.returns if key.header is None}),
+    )
 
 
 class _Planner:

@@ -25,8 +25,9 @@ from fastarchive.dicom.layout import LONG_VRS, WORD_SIZE
 from fastarchive.dicom.transfer_syntaxes import Encoding
 from fastarchive.index.documents import Document
 from fastarchive.query.computed import AGGREGATES, Aggregate
-from fastarchive.query.execute import Match
+from fastarchive.query.header_keys import is_ascii, recode
 from fastarchive.query.identifier import FindQuery, Key
+from fastarchive.query.match import LookedUp, Match
 from fastarchive.query.zones import format_offset, values_in_zone
 
 PENDING: Final = 0xFF00
@@ -55,7 +56,8 @@ class Responder:
         self._character_set = query.character_set
         self._converts = not query.character_set.is_default and query.character_set.terms != UTF8.terms
         constants = _constants(query, retrieve_ae, availability)
-        variables = [key for key in query.returns if key.tag not in constants]
+        variables = [key for key in query.returns if key.tag not in constants and key.header is None]
+        self._looks_up = bool(query.header_keys)
         self._constants = [constants[tag] for tag in sorted(constants)]
         self._prepare_collection(variables, query)
         self._prepare_join(variables, constants)
@@ -81,7 +83,9 @@ class Responder:
         """Lay out an answer as header, length, value for each element, constants merged into the headers."""
         self._variables = [(key.tag, key.vr) for key in variables]
         explicit, little = self._encoding
-        self._joins = little and not (explicit and any(key.vr.encode() in LONG_VRS for key in variables))
+        self._joins = (
+            little and not self._looks_up and not (explicit and any(key.vr.encode() in LONG_VRS for key in variables))
+        )
         self._lengths = (_TWO_BYTE_LENGTHS if explicit else _FOUR_BYTE_LENGTHS).__getitem__
         template: list[bytes] = []
         waiting = sorted(constants)
@@ -114,13 +118,22 @@ class Responder:
         for depth, tags, empty in self._numbers:
             document = match[depth]
             values += empty if document is None else map(document.elements.get, tags, empty)
+        looked_up: list[Element] = []
+        if self._looks_up and isinstance(match, LookedUp):
+            looked_up += match.header.values()
+            ascii_only = ascii_only and all(map(is_ascii, looked_up))
         if ascii_only:
-            return self._join(values, b"", None)
+            return self._join(values, looked_up, b"", None)
         if self._converts and (converted := self._convert(values)) is not None:
-            return self._join(converted, self._asked_bytes, self._asked)
-        return self._join(values, self._utf8_bytes, self._utf8)
+            recoded = [recode(element, UTF8, self._character_set) for element in looked_up]
+            held = [element for element in recoded if element is not None]
+            if len(held) == len(recoded):
+                return self._join(converted, held, self._asked_bytes, self._asked)
+        return self._join(values, looked_up, self._utf8_bytes, self._utf8)
 
-    def _join(self, values: list[bytes], prefix: bytes, character_set: Element | None) -> bytes:
+    def _join(
+        self, values: list[bytes], looked_up: list[Element], prefix: bytes, character_set: Element | None
+    ) -> bytes:
         if self._joins:
             try:
                 return prefix + self._filled(values)
@@ -132,6 +145,7 @@ class Responder:
         ordered = self._sort(values)
         elements = [Element(tag, vr, value) for (tag, vr), value in zip(self._variables, ordered, strict=True)]
         elements += self._constants
+        elements += looked_up
         if character_set is not None:
             elements.append(character_set)
         return encode(elements, self._encoding)
@@ -170,6 +184,9 @@ def _constants(query: FindQuery, retrieve_ae: str, availability: str) -> dict[in
     if query.zone is not None:
         offset = format_offset(query.zone).encode()
         constants[TIMEZONE_OFFSET_FROM_UTC] = Element(TIMEZONE_OFFSET_FROM_UTC, "SH", offset)
+    # Q8: with its creator a private attribute means something.
+    creators = {key.tag: Element(key.tag, "LO", key.creator.encode("latin-1")) for key in query.keys if key.creator}
+    constants.update(creators)
     return constants
 
 

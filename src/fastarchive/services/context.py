@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from fastarchive.metrics import Metrics
+from fastarchive.query.headers import MOST_HEADERS
 from fastarchive.services.threads import Threads
 from fastarchive.settings import Peer
 from fastarchive.store.intake import SPILL
@@ -25,7 +26,8 @@ MEBIBYTE: Final = 2**20
 class Limits:
     """What one association may ask of the archive.
 
-    find_answers, find_seconds: answers to one C-FIND and seconds one may take before it ends with A700; 0: no limit.
+    find_answers, find_seconds, find_headers: answers to one C-FIND, seconds one may take and headers of instances one
+    may read before it ends with A700; 0: no limit.
     identifier: bytes of a request identifier. pending_interval: seconds between pending C-MOVE and C-GET responses.
     read_ahead: an instance up to this many bytes is read whole before it is sent; a larger one is verified first and
     then streamed. connect_seconds: for a C-MOVE destination to accept a connection, and then to answer the association
@@ -34,6 +36,7 @@ class Limits:
 
     find_answers: int = 0
     find_seconds: float = 0.0
+    find_headers: int = MOST_HEADERS
     identifier: int = MEBIBYTE
     pending_interval: float = 0.5
     read_ahead: int = 8 * MEBIBYTE
@@ -72,6 +75,8 @@ class Arrivals:
 class ServiceContext:
     """Handed to every service. `ae_titles` are all titles the archive answers to, the first is the one it calls by.
 
+    `character_sets` are the ones the text of some callers' queries is really in, by AE title, whatever they declare.
+
     `ingest`, `queries` and `retrieves` are separate pools, so that a flood of one kind of work doesn't hold up another.
     """
 
@@ -84,6 +89,7 @@ class ServiceContext:
     peers: Mapping[str, Peer] = field(default_factory=dict)
     accept_unknown_sop_classes: bool = True
     match_unknown: bool = False
+    character_sets: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = Limits()
     arrivals: Arrivals = field(default_factory=Arrivals)
 
@@ -106,6 +112,7 @@ def open_context(
     metrics: Metrics | None = None,
     accept_unknown_sop_classes: bool = True,
     match_unknown: bool = False,
+    character_sets: Mapping[str, str] | None = None,
     limits: Limits | None = None,
     threads: int | None = None,
 ) -> Iterator[ServiceContext]:
@@ -127,6 +134,7 @@ def open_context(
             peers=peers,
             accept_unknown_sop_classes=accept_unknown_sop_classes,
             match_unknown=match_unknown,
+            character_sets=character_sets or {},
             limits=limits or Limits(),
         )
     finally:

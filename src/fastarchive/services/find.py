@@ -19,6 +19,7 @@ from fastarchive.dicom.transfer_syntaxes import Encoding, encoding_of
 from fastarchive.metrics import Metrics
 from fastarchive.query.execute import matches
 from fastarchive.query.explain import Explanation, explain
+from fastarchive.query.headers import MOST_HEADERS, HeaderReader, TooManyHeaders
 from fastarchive.query.identifier import IdentifierError, parse_find
 from fastarchive.query.options import FindOptions
 from fastarchive.query.plan import Lookup, Trace, plan
@@ -67,6 +68,7 @@ _ANSWERED: Final = _End(status.SUCCESS, "success", "the final response has been 
 _CANCELLED: Final = _End(status.CANCELLED, "cancelled")
 _TOO_MANY: Final = _End(status.OUT_OF_RESOURCES, "refused", "more matches than one query may have")
 _TOO_LONG: Final = _End(status.OUT_OF_RESOURCES, "refused", "the search took longer than one query may")
+_TOO_MANY_HEADERS: Final = _End(status.OUT_OF_RESOURCES, "refused", "too many instances to look into; ask for fewer")
 _FAILED: Final = _End(status.UNABLE_TO_PROCESS, "failed", "internal error, the search was given up")
 
 
@@ -92,9 +94,13 @@ async def handle(association: Association, message: Message, context: ServiceCon
         encoding=encoding_of(message.context.transfer_syntax),
         model=known[0],
         options=FindOptions.agreed(
-            association.extended_negotiation.get(message.context.abstract_syntax), match_unknown=context.match_unknown
+            association.extended_negotiation.get(message.context.abstract_syntax),
+            match_unknown=context.match_unknown,
+            declared_character_set=context.character_sets.get(association.calling_ae),
+            headers=True,
         ),
         retrieve_ae=context.title_for(association.called_ae),
+        most_headers=context.limits.find_headers,
     )
     watch = _Watch(context.metrics, caller_of(association), known[0], started)
     try:
@@ -104,6 +110,8 @@ async def handle(association: Association, message: Message, context: ServiceCon
         raise
     except IdentifierError as error:
         end = _End(error.status, "refused", error.comment, tuple(error.offending))
+    except TooManyHeaders:
+        end = _TOO_MANY_HEADERS
     except Exception as error:  # the peer gets a status for whatever went wrong
         log_unexpected(_log, "C-FIND", error)
         context.metrics.unexpected_errors.labels(service="C-FIND").inc()
@@ -174,6 +182,7 @@ class _Search:
         model: InformationModel,
         options: FindOptions,
         retrieve_ae: str,
+        most_headers: int = MOST_HEADERS,
     ) -> None:
         self.level: Level | None = None
         self.answered = 0
@@ -184,6 +193,7 @@ class _Search:
         self._model = model
         self._options = options
         self._retrieve_ae = retrieve_ae
+        self._most_headers = most_headers
         self._pages: Iterator[_Answers] | None = None
         self._is_lookup = False
 
@@ -219,8 +229,9 @@ class _Search:
         how = plan(query, view)
         self._is_lookup = isinstance(how.root.source, Lookup)
         trace = Trace() if _log.isEnabledFor(logging.DEBUG) else None
+        headers = HeaderReader(self._archive.header_of, self._most_headers)
         try:
-            for page in matches(how, view, trace):
+            for page in matches(how, view, trace, headers):
                 yield [(pending, identifier(match)) for match in page]
         finally:
             if trace is not None:

@@ -55,14 +55,17 @@ class Reader:
 
     __slots__ = ("_blobs", "_file", "_head", "location", "record")
 
-    def __init__(self, blobs: Blobs, file: _PackFile, location: Location, record: Record | None) -> None:
+    def __init__(
+        self, blobs: Blobs, file: _PackFile, location: Location, record: Record | None, *, content: bool = True
+    ) -> None:
         """Raises DamagedInstance when `record` isn't given and can't be read."""
         self.location = location
         self._blobs = blobs
         self._file = file
         # Small records are read at once: one system call for metadata and content.
-        size = location.size if record is not None or location.size <= _READ_WHOLE else _METADATA_READ
-        self._head = self._read(0, size) if location.size <= _READ_WHOLE or record is None else b""
+        whole = content and location.size <= _READ_WHOLE
+        size = location.size if whole else min(location.size, _METADATA_READ)
+        self._head = self._read(0, size) if whole or record is None else b""
         self.record = record if record is not None else self._decode()
 
     def chunks(self) -> Iterator[Buffer]:
@@ -177,8 +180,10 @@ class Blobs:
         self._lock = threading.Lock()
         self._files: OrderedDict[int, _PackFile] = OrderedDict()
 
-    def open(self, location: Location, record: Record | None = None) -> Reader:
+    def open(self, location: Location, record: Record | None = None, *, content: bool = True) -> Reader:
         """A reader of the record at `location`; `record` saves reading the metadata where it is known.
+
+        Without `content` nothing is read ahead for the content, for those who only want the header.
 
         Raises DamagedInstance when the pack is missing or the metadata is damaged.
         """
@@ -191,7 +196,7 @@ class Blobs:
                     self._files.popitem(last=False)
             else:
                 self._files.move_to_end(location.pack)
-        return Reader(self, file, location, record)
+        return Reader(self, file, location, record, content=content)
 
     def others(self, location: Location, used: _PackFile) -> Iterator[_PackFile]:
         """Further files to read a record from: the pack as it is now, if it was healed meanwhile, and the mirror's."""

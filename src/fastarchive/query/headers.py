@@ -1,0 +1,136 @@
+"""Reading the headers of instances a query found, for its keys the index does not hold.
+
+It is done last, for what met everything else, a few instances at a time so that a C-CANCEL is noticed, and never for
+more instances than a limit allows: unlike everything else here it costs a read for each instance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Final
+
+from fastarchive.dicom.attributes import SPECIFIC_CHARACTER_SET
+from fastarchive.dicom.charsets import CharacterSet
+from fastarchive.dicom.dictionary import depends_on_sign, vr_of
+from fastarchive.dicom.elements import Element, scan_header
+from fastarchive.dicom.transfer_syntaxes import Encoding
+from fastarchive.index.documents import Document
+from fastarchive.query.header_keys import HeaderKey, creator_of
+from fastarchive.query.match import LookedUp, Match
+
+HeaderOf = Callable[[Document], tuple[bytes, Encoding] | None]
+"""The data set of an instance up to its pixels, and how it is encoded; None if it can't be read."""
+
+AT_A_TIME: Final = 50
+"""Headers read before the matches among them are handed on."""
+MOST_HEADERS: Final = 10_000
+"""Headers read for one query, unless another limit is set."""
+_PIXEL_REPRESENTATION: Final = 0x0028_0103
+_BLOCKS: Final = range(0x10, 0x100)
+
+
+class TooManyHeaders(Exception):
+    """A query that asks to read more headers than it may: to be answered with A700."""
+
+
+@dataclass(slots=True)
+class HeaderWork:
+    """What reading headers has done so far."""
+
+    read: int = 0
+    found: int = 0
+    seconds: float = 0.0
+
+
+class HeaderReader:
+    """Looks keys up in headers for one query; ``most`` is how many it may read, 0 for no limit."""
+
+    def __init__(self, header_of: HeaderOf, most: int = MOST_HEADERS) -> None:
+        self._header_of = header_of
+        self._left = most or None
+
+    def decide(
+        self, pages: Iterable[Sequence[Match]], keys: Sequence[HeaderKey], work: HeaderWork
+    ) -> Generator[list[Match], None, None]:
+        """Those of the matches whose headers meet the keys, with the answers to them; raises TooManyHeaders.
+
+        An instance whose header can't be read is one without any of the attributes.
+        """
+        for page in pages:
+            if not page:
+                yield []
+            for start in range(0, len(page), AT_A_TIME):
+                started = perf_counter()
+                some = page[start : start + AT_A_TIME]
+                some, cut = self._permitted(some)
+                found = list(self._decided(some, keys))
+                work.read += len(some)
+                work.found += len(found)
+                work.seconds += perf_counter() - started
+                yield found
+                if cut:
+                    raise TooManyHeaders
+
+    def _permitted(self, page: Sequence[Match]) -> tuple[Sequence[Match], bool]:
+        """As much of a page as may still be read, and whether that is less than all of it."""
+        if self._left is None:
+            return page, False
+        permitted = page[: self._left]
+        self._left -= len(permitted)
+        return permitted, len(permitted) < len(page)
+
+    def _decided(self, page: Sequence[Match], keys: Sequence[HeaderKey]) -> Iterator[Match]:
+        for match in page:
+            header = None if match.image is None else self._header_of(match.image)
+            stored, character_set = ({}, CharacterSet.parse(None)) if header is None else look_up(keys, *header)
+            if all(key.accepts(stored.get(key.tag), character_set) for key in keys):
+                answers = {key.tag: key.answer(stored.get(key.tag), character_set) for key in keys}
+                yield LookedUp.of(match, answers)
+
+
+def look_up(keys: Iterable[HeaderKey], header: bytes, encoding: Encoding) -> tuple[dict[int, Element], CharacterSet]:
+    """The stored elements the keys mean, by the tag of the key, and the character set of their text."""
+    keys = tuple(keys)
+    found = scan_header(header, encoding, _first_wanted(keys))
+    elements, encoding = found.elements, found.encoding
+    place_of = {key.tag: key.tag for key in keys if not key.creator}
+    for key in keys:
+        if key.creator and (place := _place(key, elements)) is not None:
+            place_of[key.tag] = place
+    private = frozenset(place_of[key.tag] for key in keys if key.creator and key.tag in place_of)
+    if private:
+        elements = elements | scan_header(header, encoding, private).elements
+    signed = elements.get(_PIXEL_REPRESENTATION)
+    is_signed = signed is not None and signed.value[:1] == b"\1"
+    stored = {tag: _known(elements[place], encoding, is_signed) for tag, place in place_of.items() if place in elements}
+    character_set = elements.get(SPECIFIC_CHARACTER_SET)
+    return stored, CharacterSet.parse(None if character_set is None else character_set.value)
+
+
+def _first_wanted(keys: Iterable[HeaderKey]) -> frozenset[int]:
+    """What tells how to read the rest, the attributes of the standard, and all creators of the private groups asked."""
+    wanted = {SPECIFIC_CHARACTER_SET, _PIXEL_REPRESENTATION}
+    for key in keys:
+        if key.creator:
+            wanted.update(key.tag & 0xFFFF_0000 | block for block in _BLOCKS)
+        else:
+            wanted.add(key.tag)
+    return frozenset(wanted)
+
+
+def _place(key: HeaderKey, elements: dict[int, Element]) -> int | None:
+    """Where an instance has a private attribute; None if its creator has no block there."""
+    group = key.tag & 0xFFFF_0000
+    blocks = (block for block in _BLOCKS if (one := elements.get(group | block)) and creator_of(one) == key.creator)
+    block = next(blocks, None)
+    return None if block is None else group | block << 8 | key.tag & 0xFF
+
+
+def _known(element: Element, encoding: Encoding, signed: bool) -> Element:
+    """An element with the VR its writer didn't know or couldn't say (PS3.5 6.2.2, A.1)."""
+    vr = vr_of(element.tag) if element.vr == "UN" else element.vr
+    if not encoding.explicit and signed and depends_on_sign(element.tag):
+        vr = "SS"
+    return element if vr == element.vr else element._replace(vr=vr)
