@@ -235,7 +235,7 @@ def _check_places(directory: Path, target: Path) -> None:
         raise BackupError(f"{target} lies in the archive itself")
     if (target / "run").exists() or (target / "index").exists():
         raise BackupError(f"{target} is the data folder of an archive")
-    target.mkdir(parents=True, exist_ok=True)
+    target.mkdir(mode=0o750, parents=True, exist_ok=True)  # patient data, as the data folder
 
 
 @contextmanager

@@ -100,7 +100,8 @@ class ZipTarget:
         """See :class:`Target`."""
         # A member can't be taken back: what turns out to be damaged at its end must not have been begun.
         with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(self._path.parent)) as whole:
-            whole.writelines(chunks)
+            for chunk in chunks:  # one by one: writelines() looks at the size only at the end
+                whole.write(chunk)
             size = whole.tell()
             whole.seek(0)
             info = zipfile.ZipInfo(str(name), time.localtime()[:6])

@@ -22,7 +22,7 @@ from fastarchive.store.blobs import DamagedInstance
 from fastarchive.upkeep.export import Failure, Target
 
 MOST_INSTANCES: Final = 10_000
-"""More take pydicom too long: its time grows with the square of the number."""
+"""More are no medium any more, and pydicom takes too long over them."""
 _READ_WHOLE: Final = 64 << 20
 # What directory records must have a value for (PS3.3 F.5) and instances often lack. Only the DICOMDIR says so, never a
 # file; the values are those dcmmkdir invents.
@@ -51,10 +51,8 @@ class MediaDirectory:
     """A DICOMDIR in the making; the instances in it keep the places it gave them."""
 
     def __init__(self, folder: Path) -> None:
-        from pydicom.fileset import FileSet
-
         self._folder = folder
-        self._files: Any = FileSet()
+        self._files = _file_set()
         self._names: dict[str, PurePosixPath] = {}
         self.failures: list[Failure] = []
         """Instances that can't be listed: a directory record needs more of them than can be invented."""
@@ -78,6 +76,7 @@ class MediaDirectory:
 
     def finish(self) -> None:
         """Choose the places and make the DICOMDIR. Raises OSError."""
+        self._files.adding = False
         self._files.write(self._folder)
         for entry in self._files:
             self._names[entry.SOPInstanceUID] = PurePosixPath(*Path(entry.FileID).parts)
@@ -101,6 +100,20 @@ def media_directory() -> Iterator[MediaDirectory]:
     with TemporaryDirectory(prefix="fastarchive-") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's, about values that don't keep to the standard: they are kept as is
         yield MediaDirectory(Path(folder))
+
+
+def _file_set() -> Any:
+    from pydicom.fileset import FileSet
+
+    class Files(FileSet):  # type: ignore[misc]  # pydicom is not typed
+        """Doesn't compare each instance with all before: they differ, and it would take the square of their number."""
+
+        adding = True
+
+        def __iter__(self) -> Iterator[Any]:
+            return iter(()) if self.adding else super().__iter__()
+
+    return Files()
 
 
 def _header(archive: Archive, sop_instance: str) -> Any:

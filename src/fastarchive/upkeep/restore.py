@@ -48,7 +48,7 @@ def restore(
     manifest = read_manifest(source)
     if manifest is None:
         raise BackupError(f"there is no finished backup in {source}")
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o750, parents=True, exist_ok=True)  # as Archive.open makes it
     strangers = sorted({entry.name for entry in directory.iterdir()} - {RESTORING, "lost+found", *ALONGSIDE})
     if strangers:
         raise BackupError(f"{directory} is not empty (there is {strangers[0]}); restore into an empty folder")
