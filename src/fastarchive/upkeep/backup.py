@@ -29,6 +29,7 @@ from fastarchive.upkeep.copies import (
     copy_pack,
     digest_of,
     findings_of,
+    is_newer,
     put_in_place,
     state_of,
 )
@@ -189,13 +190,22 @@ class Backup:
         if findings and (better := self._from_mirror(pack, copied.size)):
             copied, findings = better, []
         if findings and final.exists() and not (before is not None and before.damaged):
-            (self._target / KEPT).mkdir(exist_ok=True)
-            self._disk.rename(final, self._target / KEPT / f"{final.stem}.{time.time_ns()}.pack")
+            self._set_aside(final)
         put_in_place(copied.path, final, self._disk)
         self._entries[pack] = PackEntry(pack, copied.size, copied.sealed, copied.digest, damaged=bool(findings))
         self._report.damaged += findings
         self._report.copied += 1
         self._report.bytes += copied.size
+
+    def _set_aside(self, final: Path) -> None:
+        """Keep a copy that is to be replaced. Until then it stays in its place, too, where the disk allows that."""
+        kept = self._target / KEPT / f"{final.stem}.{time.time_ns()}.pack"
+        kept.parent.mkdir(exist_ok=True)
+        try:
+            kept.hardlink_to(final)
+        except OSError:
+            self._disk.rename(final, kept)
+        self._disk.sync_directory(kept.parent)
 
     def _from_mirror(self, pack: int, size: int) -> Copied | None:
         """A whole copy that has at least so many bytes, from the mirror; None if there is none."""
@@ -222,6 +232,7 @@ class Backup:
             whole = final.stat().st_size == entry.size
             if whole and self._verify:
                 whole = digest_of(final, disk=self._disk) == entry.digest
+            whole = whole or is_newer(final, entry)
         self._entries[pack] = replace(entry, gone=gone)
         if not whole:
             self._report.lost.append(pack)

@@ -14,6 +14,7 @@ from blake3 import blake3
 from fastarchive.store.disk import DISK, Disk
 from fastarchive.store.pack import PAGE, PackError, State, decode_identity, encode_page, read_state
 from fastarchive.store.verify import Finding, verify_pack
+from fastarchive.upkeep.manifest import PackEntry
 
 PARTIAL: Final = ".partial"
 _PIECE: Final = 4 << 20
@@ -112,6 +113,12 @@ def findings_of(path: Path, pack: int) -> list[Finding]:
         return verify_pack(fd, pack).findings
     finally:
         os.close(fd)
+
+
+def is_newer(path: Path, entry: PackEntry) -> bool:
+    """Whether a file is a later copy of a pack that was still appended to: the run that made it was cut short before
+    it could say so in the manifest. Raises OSError."""
+    return not entry.sealed and path.stat().st_size > entry.size and not findings_of(path, entry.pack)
 
 
 def _copy(fd: int, head: bytes, length: int, partial: Path, *, advance: Advance, disk: Disk) -> str:

@@ -11,7 +11,7 @@ from typing import Final
 from fastarchive.store.disk import DISK, Disk
 from fastarchive.store.pack import PACKS, pack_path
 from fastarchive.upkeep.backup import ALONGSIDE
-from fastarchive.upkeep.copies import PARTIAL, Advance, PackGone, copy_whole, digest_of, put_in_place
+from fastarchive.upkeep.copies import PARTIAL, Advance, PackGone, copy_whole, digest_of, is_newer, put_in_place
 from fastarchive.upkeep.manifest import BackupError, read_manifest, write_file
 
 RESTORING: Final = "restoring"
@@ -66,7 +66,7 @@ def restore(
                     pack_path(source, entry.pack), final.with_suffix(PARTIAL), advance=advance, disk=disk
                 )
                 put_in_place(final.with_suffix(PARTIAL), final, disk)
-                if copied.digest != entry.digest:
+                if copied.digest != entry.digest and not is_newer(final, entry):
                     report.damaged.append(entry.pack)
         except PackGone:
             report.missing.append(entry.pack)
