@@ -21,6 +21,7 @@ BUILDING: Final = "index.building"
 WAIT_SECONDS: Final = 60.0
 _COMMIT_RECORDS: Final = 50_000
 _POLL_SECONDS: Final = 0.005
+_SETTLED_SECONDS: Final = 0.06
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ def rebuild(
 def _build(scratch: Path, advance: Callable[[int], object]) -> Rebuilt:
     started = time.monotonic()
     count = 0
+    _let_settle(scratch / PACKS)
     writer = IndexWriter(scratch, commit_records=_COMMIT_RECORDS, commit_seconds=float("inf"))
     try:
         while merged := writer.step():
@@ -112,6 +114,16 @@ def _build(scratch: Path, advance: Callable[[int], object]) -> Rebuilt:
     finally:
         writer.close()
     return Rebuilt(count, time.monotonic() - started)
+
+
+def _let_settle(packs: Path) -> None:
+    """Wait out the moment after a pack was created, in which a reader can't tell yet that it has seen them all.
+
+    An index built within it would seem to cover less than the one it replaces, and readers would wait for its next
+    commit before they go over to it.
+    """
+    while (young := _SETTLED_SECONDS - (time.time() - packs.stat().st_mtime)) > 0:
+        time.sleep(min(young, _SETTLED_SECONDS))
 
 
 def _put_in_place(directory: Path, scratch: Path) -> None:
