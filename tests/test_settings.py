@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from pydantic import ByteSize
 
 from fastarchive import settings
-from fastarchive.settings import Peer, Settings, SettingsError, load
+from fastarchive.dicom import charsets
+from fastarchive.setting_values import Peer
+from fastarchive.settings import Settings, SettingsError, load
 
+DEFINED_TERMS = sorted(set(charsets._TERMS.values()) - {"ISO 2022 IR 192"})
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -81,6 +84,32 @@ def test_wrong_peer_is_told(peer: str) -> None:
 def test_a_peer_given_twice_is_told() -> None:
     assert "A is given twice" in problems({"peers": ["A=h:1", "A=h:2"]})
     assert load({"peers": ["A=h:1", "A=h:1"]}, environ={}).peers == {"A": Peer("h", 1)}
+
+
+@pytest.mark.parametrize(
+    "given_sets",
+    [
+        ["CT1=GB18030", "MR=\\ISO 2022 IR 87"],
+        "CT1=GB18030,MR=\\ISO 2022 IR 87",
+        {"CT1": "GB18030", "MR": "\\ISO 2022 IR 87"},
+    ],
+)
+def test_character_sets_in_every_form(given_sets: object) -> None:
+    loaded = load({"character_sets": given_sets}, environ={})
+    assert loaded.character_sets == {"CT1": "GB18030", "MR": "\\ISO 2022 IR 87"}
+    assert settings.from_json(settings.to_json(loaded)) == loaded
+
+
+@pytest.mark.parametrize("given_set", ["CT1", "CT1=", "CT1=\\", "CT1=GB-18030", "CT1=ISO_IR 99", "CT\\1=GBK"])
+def test_a_character_set_that_is_none_is_told(given_set: str) -> None:
+    said = problems({"character_sets": [given_set]})
+    assert said.startswith("character_sets = ")
+    assert "allowed: AET=TERM" in said
+
+
+def test_every_defined_term_is_allowed() -> None:
+    for term in DEFINED_TERMS:
+        assert load({"character_sets": {"A": term}}, environ={}).character_sets == {"A": term}
 
 
 def test_unknown_names_are_errors_with_the_closest_known_one(tmp_path: Path) -> None:

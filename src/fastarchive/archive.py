@@ -25,7 +25,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self
 
-from fastarchive.dicom.attributes import Level
+from fastarchive.dicom.attributes import SPECIFIC_CHARACTER_SET, Level
+from fastarchive.dicom.charsets import CharacterSet
+from fastarchive.dicom.elements import scan_header
 from fastarchive.dicom.part10 import (
     HEAD_LENGTH,
     MEDIA_STORAGE_DIRECTORY,
@@ -33,13 +35,13 @@ from fastarchive.dicom.part10 import (
     encode_file_head,
     parse_file_head,
 )
-from fastarchive.dicom.transfer_syntaxes import Encoding, encoding_of, is_deflated
+from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE, encoding_of, is_deflated
 from fastarchive.index.documents import Document
 from fastarchive.index.view import Index, View
 from fastarchive.index.writer import IndexBusy, IndexWriter
 from fastarchive.query import keywords
 from fastarchive.query.explain import Explanation
-from fastarchive.query.headers import HeaderReader
+from fastarchive.query.headers import HeaderReader, StoredHeader
 from fastarchive.store.blobs import Blobs, DamagedInstance, Reader
 from fastarchive.store.damage import DamageList
 from fastarchive.store.encoding import EncodedRecord
@@ -175,10 +177,12 @@ class Archive:
         sop_instance: str = "",
         calling_ae: str = "",
         called_ae: str = "",
+        character_set: str = "",
     ) -> Intake:
         """An intake for one data set; write its bytes, then give it to :meth:`submit`.
 
-        sop_class, sop_instance: what the sender says the data set is; empty when it doesn't say.
+        sop_class, sop_instance: what the sender says the data set is; empty when it doesn't say. character_set: what
+        queries are to read its text in, whatever it declares.
         """
         self._writable()
         return Intake(
@@ -187,6 +191,7 @@ class Archive:
             sop_instance=sop_instance,
             calling_ae=calling_ae,
             called_ae=called_ae,
+            character_set=character_set,
             spool_directory=self.directory / "spool",
         )
 
@@ -324,17 +329,20 @@ class Archive:
             raise NoSuchInstance(sop_instance)
         return self.blobs.open(entry.location)
 
-    def header_of(self, instance: Document) -> tuple[bytes, Encoding] | None:
-        """The data set of an instance (its IMAGE document) up to its pixels, and its encoding, for what the index does
-        not hold; None if it can't be read."""
-        encoding = encoding_of(instance.transfer_syntax)
+    def header_of(self, instance: Document) -> StoredHeader | None:
+        """The data set of an instance (its IMAGE document) up to its pixels, for what the index does not hold; None if
+        it can't be read."""
         try:
-            header = self.blobs.open(instance.location, content=False).header()
+            reader = self.blobs.open(instance.location, content=False)
+            header = reader.header()
             if is_deflated(instance.transfer_syntax):
                 header = zlib.decompressobj(-zlib.MAX_WBITS).decompress(header, HEADER_LIMIT)
         except (DamagedInstance, zlib.error):
             return None
-        return header, encoding
+        # The record knows better than the data set what the text of some senders is in.
+        said = scan_header(reader.record.attributes, EXPLICIT_LITTLE, (SPECIFIC_CHARACTER_SET,)).elements
+        value = said[SPECIFIC_CHARACTER_SET].value if said else None
+        return StoredHeader(header, encoding_of(instance.transfer_syntax), CharacterSet.parse(value))
 
     def export(self, sop_instance: str, path: Path) -> None:
         """Write an instance as a DICOM file (PS3.10). Raises as :meth:`read`, and OSError; leaves no half file."""

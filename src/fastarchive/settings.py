@@ -11,12 +11,11 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import re
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -24,16 +23,17 @@ from pydantic import (
     ByteSize,
     ConfigDict,
     Field,
-    PlainSerializer,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
 from pydantic.fields import FieldInfo
 
-ENVIRONMENT_PREFIX = "FASTARCHIVE_"
-AE_TITLE_LENGTH = 16
+from fastarchive.setting_values import AETitle, AETitles, CharacterSets, Peers
 
+ENVIRONMENT_PREFIX = "FASTARCHIVE_"
+
+_REPEATED = {"peers": "peer", "character_sets": "character_set"}
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 
 
@@ -48,90 +48,11 @@ class SettingsError(Exception):
         self.problems = tuple(problems)
 
 
-class Peer(NamedTuple):
-    """Where a C-MOVE destination listens."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def parse_ae_title(value: object) -> str:
-    """An AE title as PS3.5 6.2 has it: 1 to 16 characters of the default repertoire, spaces around it without meaning,
-    neither backslash nor control characters. Raises ValueError."""
-    if not isinstance(value, str):
-        raise ValueError("not a text")
-    title = value.strip(" ")
-    if not title:
-        raise ValueError("empty")
-    if len(title) > AE_TITLE_LENGTH:
-        raise ValueError(f"{len(title)} characters long")
-    if not all(" " <= character <= "~" and character != "\\" for character in title):
-        raise ValueError("holds a backslash, a control character or one outside ASCII")
-    return title
-
-
-def parse_peer(value: object) -> Peer:
-    """``HOST:PORT`` (an IPv6 address in brackets). Raises ValueError."""
-    if isinstance(value, Peer):
-        return value
-    if not isinstance(value, str):
-        raise ValueError("not of the form HOST:PORT")
-    host, colon, port = value.strip().rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    if not colon or not host or not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-        raise ValueError("not of the form HOST:PORT with a port from 1 to 65535")
-    return Peer(host, int(port))
-
-
-def _parse_peers(value: object) -> object:
-    """A table (TOML), a list of AET=HOST:PORT (options) or such a list joined by commas (environment)."""
-    if isinstance(value, str):
-        value = [part for part in value.split(",") if part.strip()]
-    if isinstance(value, Mapping):
-        pairs: list[tuple[object, ...]] = list(value.items())
-    elif isinstance(value, list | tuple):
-        pairs = []
-        for part in map(str, value):
-            if "=" not in part:
-                raise ValueError(f"{part!r} is not of the form AET=HOST:PORT")
-            pairs.append(tuple(part.split("=", 1)))
-    else:
-        raise ValueError("not a table of AE titles")
-    peers: dict[str, Peer] = {}
-    for title, address in pairs:
-        try:
-            parsed, peer = parse_ae_title(title), parse_peer(address)
-        except ValueError as error:
-            raise ValueError(f"{title}={address} is {error}") from None
-        if peers.setdefault(parsed, peer) != peer:
-            raise ValueError(f"{parsed} is given twice, with different addresses")
-    return peers
-
-
-def _parse_ae_titles(value: object) -> object:
-    if isinstance(value, str):
-        value = [part for part in value.split(",") if part.strip()]
-    if not isinstance(value, list | tuple):
-        raise ValueError("not a list of AE titles")
-    return tuple(parse_ae_title(title) for title in value)
-
-
 def _default_workers() -> int:
     """One process for each CPU this process may use, four at most: beyond that the disk is what is waited for."""
     return max(1, min(4, len(os.sched_getaffinity(0))))
 
 
-AETitle = Annotated[str, BeforeValidator(parse_ae_title)]
-AETitles = Annotated[tuple[str, ...], BeforeValidator(_parse_ae_titles)]
-Peers = Annotated[
-    dict[str, Peer],
-    BeforeValidator(_parse_peers),
-    PlainSerializer(lambda peers: {title: str(peer) for title, peer in peers.items()}),
-]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
@@ -274,6 +195,33 @@ class Settings(BaseModel):
         default=0,
         ge=0,
     )
+    maximum_find_seconds: float = _field(
+        "Seconds one C-FIND may take; beyond them it ends with A700 (out of resources). 0: as many as it needs.",
+        "seconds, 0 to 86400",
+        default=0.0,
+        ge=0,
+        le=86_400,
+    )
+    maximum_headers: int = _field(
+        "Instances one C-FIND may look into for attributes that are not in the index; beyond them it ends with A700"
+        " (out of resources). 0: as many as there are.",
+        "0 or more",
+        default=10_000,
+        ge=0,
+    )
+    match_unknown: bool = _field(
+        "Let keys match where an entity has no value for them (PS3.4 C.2.2.1.2), UIDs and other unique keys excepted."
+        " A search by Accession Number then finds all studies without one, too.",
+        "true or false",
+        default=False,
+    )
+    character_sets: CharacterSets = _field(
+        "Character sets that the text of some senders is really in, whatever they declare, by calling AE title: for"
+        " what they store from then on (found and answered so, kept as it came) and for what they ask. The option is"
+        " repeated; in the environment commas join them.",
+        "AET=TERM each; defined terms of Specific Character Set, several joined by a backslash",
+        default_factory=dict,
+    )
     maximum_identifier: ByteSize = _field(
         "Largest identifier of a C-FIND, C-MOVE or C-GET request.",
         "1KiB to 64MiB",
@@ -315,7 +263,12 @@ def environment_name(name: str) -> str:
 
 def option_name(name: str) -> str:
     """The option of ``fastarchive serve`` for a setting."""
-    return "--peer" if name == "peers" else "--" + name.replace("_", "-")
+    return "--" + _REPEATED.get(name, name).replace("_", "-")
+
+
+def repeated() -> frozenset[str]:
+    """The settings whose option is given once for each entry."""
+    return frozenset(_REPEATED)
 
 
 def load(
@@ -445,6 +398,9 @@ def reference() -> str:
         "",
         "[peers]",
         'WORKSTATION = "10.1.2.3:11112"',
+        "",
+        "[character_sets]",
+        'CT1 = "GB18030"',
         "```",
         "",
     ]

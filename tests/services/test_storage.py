@@ -50,6 +50,7 @@ def test_S1_success_is_answered_when_the_archive_says_it_is_durable() -> None:
         "sop_instance": "1.2.3",
         "calling_ae": "CT1",
         "called_ae": "FASTARCHIVE",
+        "character_set": "",
     }
     text = exposition(metrics).decode()
     assert 'fastarchive_store_instances_total{calling_ae="CT1",outcome="stored"} 1.0' in text

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import typer
 
-from fastarchive.settings import Settings, SettingsError, load, parse_ae_title, parse_peer
+from fastarchive.setting_values import parse_ae_title, parse_peer
+from fastarchive.settings import Settings, SettingsError, load
 
 if TYPE_CHECKING:
     from rich.console import Console

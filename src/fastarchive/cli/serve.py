@@ -25,7 +25,14 @@ Exit codes: 0 drained, 1 the start failed or the end was forced, 2 a setting is 
 """
 
 _MAIN = ("data", "ae_title", "host", "dicom_port", "http_port", "workers", "peers")
-_METAVARS = {"data": "FOLDER", "peers": "AET=HOST:PORT", "workers": "N", "dicom_port": "PORT", "http_port": "PORT"}
+_METAVARS = {
+    "data": "FOLDER",
+    "peers": "AET=HOST:PORT",
+    "character_sets": "AET=TERM",
+    "workers": "N",
+    "dicom_port": "PORT",
+    "http_port": "PORT",
+}
 
 
 def command() -> Callable[..., None]:
@@ -33,8 +40,8 @@ def command() -> Callable[..., None]:
 
     def serve(**given: Any) -> None:
         config: Path | None = given.pop("config")
-        if not given["peers"]:
-            given["peers"] = None
+        for name in settings.repeated():
+            given[name] = given[name] or None
         run(load_settings(given, config))
 
     parameters = [
@@ -54,7 +61,7 @@ def command() -> Callable[..., None]:
         flags = [flag]
         if field.annotation is bool:
             kind, flags = bool | None, [f"{flag}/--no-{flag[2:]}"]
-        elif name == "peers":
+        elif name in settings.repeated():
             kind = list[str] | None
         option = typer.Option(
             *flags,

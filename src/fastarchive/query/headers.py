@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Final
+from typing import Final, NamedTuple
 
-from fastarchive.dicom.attributes import SPECIFIC_CHARACTER_SET
-from fastarchive.dicom.charsets import CharacterSet
+from fastarchive.dicom.charsets import DEFAULT, CharacterSet
 from fastarchive.dicom.dictionary import depends_on_sign, vr_of
 from fastarchive.dicom.elements import Element, scan_header
 from fastarchive.dicom.transfer_syntaxes import Encoding
@@ -20,8 +19,17 @@ from fastarchive.index.documents import Document
 from fastarchive.query.header_keys import HeaderKey, creator_of
 from fastarchive.query.match import LookedUp, Match
 
-HeaderOf = Callable[[Document], tuple[bytes, Encoding] | None]
-"""The data set of an instance up to its pixels, and how it is encoded; None if it can't be read."""
+
+class StoredHeader(NamedTuple):
+    """The data set of an instance up to its pixels, how it is encoded, and what its text is in."""
+
+    data: bytes
+    encoding: Encoding
+    character_set: CharacterSet
+
+
+HeaderOf = Callable[[Document], StoredHeader | None]
+"""Reads the header of an instance; None if it can't be read."""
 
 AT_A_TIME: Final = 50
 """Headers read before the matches among them are handed on."""
@@ -84,16 +92,17 @@ class HeaderReader:
     def _decided(self, page: Sequence[Match], keys: Sequence[HeaderKey]) -> Iterator[Match]:
         for match in page:
             header = None if match.image is None else self._header_of(match.image)
-            stored, character_set = ({}, CharacterSet.parse(None)) if header is None else look_up(keys, *header)
+            stored = {} if header is None else look_up(keys, header)
+            character_set = DEFAULT if header is None else header.character_set
             if all(key.accepts(stored.get(key.tag), character_set) for key in keys):
                 answers = {key.tag: key.answer(stored.get(key.tag), character_set) for key in keys}
                 yield LookedUp.of(match, answers)
 
 
-def look_up(keys: Iterable[HeaderKey], header: bytes, encoding: Encoding) -> tuple[dict[int, Element], CharacterSet]:
-    """The stored elements the keys mean, by the tag of the key, and the character set of their text."""
+def look_up(keys: Iterable[HeaderKey], header: StoredHeader) -> dict[int, Element]:
+    """The stored elements the keys mean, by the tag of the key."""
     keys = tuple(keys)
-    found = scan_header(header, encoding, _first_wanted(keys))
+    found = scan_header(header.data, header.encoding, _first_wanted(keys))
     elements, encoding = found.elements, found.encoding
     place_of = {key.tag: key.tag for key in keys if not key.creator}
     for key in keys:
@@ -101,17 +110,15 @@ def look_up(keys: Iterable[HeaderKey], header: bytes, encoding: Encoding) -> tup
             place_of[key.tag] = place
     private = frozenset(place_of[key.tag] for key in keys if key.creator and key.tag in place_of)
     if private:
-        elements = elements | scan_header(header, encoding, private).elements
+        elements = elements | scan_header(header.data, encoding, private).elements
     signed = elements.get(_PIXEL_REPRESENTATION)
     is_signed = signed is not None and signed.value[:1] == b"\1"
-    stored = {tag: _known(elements[place], encoding, is_signed) for tag, place in place_of.items() if place in elements}
-    character_set = elements.get(SPECIFIC_CHARACTER_SET)
-    return stored, CharacterSet.parse(None if character_set is None else character_set.value)
+    return {tag: _known(elements[place], encoding, is_signed) for tag, place in place_of.items() if place in elements}
 
 
 def _first_wanted(keys: Iterable[HeaderKey]) -> frozenset[int]:
-    """What tells how to read the rest, the attributes of the standard, and all creators of the private groups asked."""
-    wanted = {SPECIFIC_CHARACTER_SET, _PIXEL_REPRESENTATION}
+    """What tells numbers with a sign, the attributes of the standard, and all creators of the private groups asked."""
+    wanted = {_PIXEL_REPRESENTATION}
     for key in keys:
         if key.creator:
             wanted.update(key.tag & 0xFFFF_0000 | block for block in _BLOCKS)

@@ -36,6 +36,8 @@ def service_limits(settings: Settings) -> Limits:
     """The settings as the services take them."""
     return Limits(
         find_answers=settings.maximum_matches,
+        find_seconds=settings.maximum_find_seconds,
+        find_headers=settings.maximum_headers,
         identifier=settings.maximum_identifier,
         response_seconds=settings.dimse_seconds,
         connect_seconds=settings.acse_seconds,
@@ -96,6 +98,8 @@ async def work(control: Control, orders: Orders) -> None:
             peers=settings.peers,
             metrics=metrics,
             accept_unknown_sop_classes=settings.accept_unknown_sop_classes,
+            match_unknown=settings.match_unknown,
+            character_sets=settings.character_sets,
             limits=service_limits(settings),
         ) as context,
     ):

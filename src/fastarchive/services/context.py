@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from fastarchive.metrics import Metrics
 from fastarchive.query.headers import MOST_HEADERS
 from fastarchive.services.threads import Threads
-from fastarchive.settings import Peer
+from fastarchive.setting_values import Peer
 from fastarchive.store.intake import SPILL
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Arrivals:
 class ServiceContext:
     """Handed to every service. `ae_titles` are all titles the archive answers to, the first is the one it calls by.
 
-    `character_sets` are the ones the text of some callers' queries is really in, by AE title, whatever they declare.
+    `character_sets` are the ones the text of some callers is really in, by AE title, whatever they declare.
 
     `ingest`, `queries` and `retrieves` are separate pools, so that a flood of one kind of work doesn't hold up another.
     """

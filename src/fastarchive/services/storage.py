@@ -90,6 +90,7 @@ async def _store(
         sop_instance=message.command.affected_sop_instance,
         calling_ae=association.calling_ae,
         called_ae=association.called_ae,
+        character_set=context.character_sets.get(association.calling_ae, ""),
     )
     ours = True
     try:

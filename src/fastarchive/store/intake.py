@@ -11,7 +11,7 @@ from typing import Final
 
 from blake3 import blake3
 
-from fastarchive.dicom.attributes import STORED_TAGS
+from fastarchive.dicom.attributes import SPECIFIC_CHARACTER_SET, STORED_TAGS
 from fastarchive.dicom.elements import Element, Header, encode_element, scan_header
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE, encoding_of, is_deflated
 from fastarchive.store.codec import AS_IT_IS, PLAIN, PixelDescription, plan_encapsulated
@@ -71,13 +71,19 @@ class Intake:
         sop_instance: str = "",
         calling_ae: str = "",
         called_ae: str = "",
+        character_set: str = "",
         spool_directory: Path,
         disk: Disk = DISK,
     ) -> None:
-        """`sop_class` and `sop_instance` are the affected ones of the request; empty ones are not compared."""
+        """`sop_class` and `sop_instance` are the affected ones of the request; empty ones are not compared.
+
+        `character_set` is what the text is really in, whatever the data set declares; the record says so for queries,
+        the data set is kept as it is.
+        """
         self.transfer_syntax = transfer_syntax
         self.calling_ae = calling_ae
         self.called_ae = called_ae
+        self.character_set = character_set
         self.length = 0
         """Bytes written so far."""
         self.timings: dict[str, float] = {"digest": 0.0, "scan": 0.0, "compress": 0.0}
@@ -150,7 +156,7 @@ class Intake:
             transfer_syntax=self.transfer_syntax,
             calling_ae=self.calling_ae,
             called_ae=self.called_ae,
-            attributes=_attributes(header),
+            attributes=_attributes(header, self.character_set),
             blocks=tuple(encoder.blocks),
         )
         encoded = EncodedRecord.of(record, encoder.buffers, self._spool)
@@ -245,10 +251,14 @@ def _uid(element: Element) -> str:
     return _stripped(element.value.decode("latin-1"))
 
 
-def _attributes(header: Header) -> bytes:
+def _attributes(header: Header, character_set: str) -> bytes:
     """The stored attributes as an Explicit VR Little Endian data set (PS3.5 7.1.2), values untouched."""
     parts: list[bytes] = []
-    for tag, element in sorted(header.elements.items()):
+    elements = header.elements
+    if character_set:
+        real = Element(SPECIFIC_CHARACTER_SET, "CS", character_set.encode("ascii"))
+        elements = elements | {SPECIFIC_CHARACTER_SET: real}
+    for tag, element in sorted(elements.items()):
         value = element.value
         length = len(value)
         if length > LONGEST_ATTRIBUTE:
