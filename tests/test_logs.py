@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import io
 import json
 import logging
@@ -55,15 +56,24 @@ def test_level_is_respected() -> None:
     assert written("text", "stored", threshold="warning") == ""
 
 
-def test_error_has_its_traceback() -> None:
+def test_error_is_told_by_kind_and_place_and_never_by_its_text() -> None:
     for style in ("text", "json"):
         stream = io.StringIO()
         logs.configure(style=style, stream=stream)
         try:
-            raise ValueError("broken")
+            try:
+                raise FileNotFoundError(errno.ENOENT, "SMITH^ANNA")
+            except OSError as error:
+                raise ValueError("JONES^BERT") from error
         except ValueError:
             logging.getLogger("fastarchive.x").exception("failed")
-        assert "ValueError: broken" in stream.getvalue()
+        line = stream.getvalue()
+        assert line.count("\n") == 1
+        assert "ValueError at test_error" in line
+        assert "after FileNotFoundError ENOENT at test_error" in line
+        assert "(test_logs.py:" in line
+        assert "SMITH" not in line
+        assert "JONES" not in line
 
 
 @given(st.text())

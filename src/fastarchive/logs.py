@@ -17,8 +17,10 @@ import logging
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
+from errno import errorcode
 from typing import IO, Final
 
 MAXIMUM_VALUE: Final = 200
@@ -47,6 +49,20 @@ def fields_of(record: logging.LogRecord) -> dict[str, object]:
         for name, value in vars(record).items()
         if name not in _STANDARD
     }
+
+
+def described(error: BaseException) -> str:
+    """An error as its kind and the places it passed through, innermost first.
+
+    Its message and the source lines are left out: they may quote a value, and a value may be a patient's name.
+    """
+    kind = type(error).__name__
+    if isinstance(error, OSError) and error.errno is not None:
+        kind += f" {errorcode.get(error.errno, error.errno)}"
+    frames = traceback.extract_tb(error.__traceback__)
+    places = " < ".join(f"{frame.name} ({frame.filename.rpartition('/')[2]}:{frame.lineno})" for frame in frames[::-1])
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return f"{kind} at {places or 'an unknown place'}" + (f", after {described(cause)}" if cause else "")
 
 
 class FloodLimit(logging.Filter):
@@ -81,7 +97,7 @@ def _time_text(record: logging.LogRecord) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """``TIME level role[pid] room "event" key=value …``, and the traceback of an error below it."""
+    """``TIME level role[pid] room "event" key=value …``, with ``error=`` for an error as :func:`described`."""
 
     def __init__(self, role: str) -> None:
         super().__init__()
@@ -96,14 +112,13 @@ class TextFormatter(logging.Formatter):
             _quoted(clean(record.getMessage())),
         ]
         parts += [f"{name}={_quoted(_scalar(value))}" for name, value in fields_of(record).items()]
-        line = " ".join(parts)
-        if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
-        return line
+        if record.exc_info and record.exc_info[1] is not None:
+            parts.append(f"error={_quoted(described(record.exc_info[1]))}")
+        return " ".join(parts)
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, role, pid, logger, event, the fields, and ``error`` with a traceback."""
+    """One JSON object a line: time, level, role, pid, logger, event, the fields, and ``error`` as :func:`described`."""
 
     def __init__(self, role: str) -> None:
         super().__init__()
@@ -121,8 +136,8 @@ class JsonFormatter(logging.Formatter):
         }
         for name, value in fields_of(record).items():
             line.setdefault(name, value)
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
+        if record.exc_info and record.exc_info[1] is not None:
+            line["error"] = described(record.exc_info[1])
         return json.dumps(line, ensure_ascii=False, allow_nan=False, default=clean)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-import traceback
+
+from fastarchive.logs import described
 
 __all__ = ["COMMENT_LENGTH", "comment_of", "log_unexpected"]
 
@@ -18,10 +19,5 @@ def comment_of(text: str) -> str:
 
 
 def log_unexpected(logger: logging.Logger, what: str, error: BaseException) -> None:
-    """Log an error nobody foresaw with the places it passed through.
-
-    Its message is left out: it may quote a value, and a value may be a patient's name.
-    """
-    frames = traceback.extract_tb(error.__traceback__)
-    places = " < ".join(f"{frame.name} ({frame.filename.rpartition('/')[2]}:{frame.lineno})" for frame in frames[::-1])
-    logger.error("%s: unexpected %s at %s", what, type(error).__name__, places or "an unknown place")
+    """Log an error nobody foresaw by its kind and the places it passed through, never by its message."""
+    logger.error("%s: unexpected %s", what, described(error))

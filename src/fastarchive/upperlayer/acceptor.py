@@ -6,14 +6,13 @@ import asyncio
 import errno
 import logging
 import socket
-import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from pathlib import PurePath
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
+from fastarchive.logs import described
 from fastarchive.upperlayer.association import Association
 from fastarchive.upperlayer.connection import Connection, read_buffer
 from fastarchive.upperlayer.errors import AssociationError
@@ -225,7 +224,4 @@ class _Acceptor:
             pass
         except Exception as error:
             await association.abort()
-            # Only what kind and where: its text, or a line of source, might show data of patients.
-            frames = traceback.extract_tb(error.__traceback__)
-            where = " > ".join(f"{PurePath(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames)
-            logger.error("handler of an association failed with %s at %s", type(error).__qualname__, where)
+            logger.error("handler of an association failed with %s", described(error))
