@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastarchive.archive import Archive
-from fastarchive.dicom.attributes import InformationModel
-from fastarchive.dicom.charsets import CharacterSet
+from fastarchive.dicom.attributes import InformationModel, Level
+from fastarchive.dicom.charsets import UTF8, CharacterSet
 from fastarchive.dicom.dictionary import tag_of, vr_of
 from fastarchive.dicom.elements import Element, encode, encode_sequence, parse_sequence, walk
 from fastarchive.dicom.transfer_syntaxes import (
@@ -23,10 +26,12 @@ from fastarchive.dicom.transfer_syntaxes import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     Encoding,
 )
+from fastarchive.index.documents import Document
 from fastarchive.query.execute import matches
 from fastarchive.query.explain import explain
-from fastarchive.query.headers import HeaderReader, TooManyHeaders
+from fastarchive.query.headers import HeaderReader, HeaderWork, StoredHeader, TooManyHeaders
 from fastarchive.query.identifier import FindQuery, IdentifierError, Use, parse_find
+from fastarchive.query.match import Match
 from fastarchive.query.options import FindOptions
 from fastarchive.query.plan import Trace, plan
 from fastarchive.query.respond import PENDING, PENDING_WITH_UNSUPPORTED_KEYS, Responder
@@ -303,6 +308,54 @@ def test_the_archive_object_looks_into_headers(archive: Archive) -> None:
     with pytest.raises(ValueError, match="only within a study or series"):
         archive.find("IMAGE", {"KVP": "80"})
     assert archive.explain("IMAGE", {"SeriesInstanceUID": SERIES, "KVP": "80"}).residual == ("KVP",)
+
+
+ENCODINGS = st.sampled_from((EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG))
+ANY_KEYS = encode(
+    [
+        Element(0x0009_0010, "LO", b"ACME 1.0"),
+        Element(0x0009_1001, "LO", b"T*"),
+        element("KVP", "80"),
+        element("ImageComments", "f*"),
+        element("SmallestImagePixelValue", b"\xfe\xff"),
+        Element(CODES, "SQ", encode_sequence([[element("CodeValue", "A"), Element(CODES, "SQ", b"")]])),
+    ],
+    EXPLICIT_LITTLE,
+)
+
+
+def damaged(data: st.DataObject, whole: bytes) -> bytes:
+    changed = bytearray(whole)
+    for place in data.draw(st.lists(st.integers(0, len(changed) - 1), max_size=6)):
+        changed[place] = data.draw(st.integers(0, 255))
+    return bytes(changed[: data.draw(st.integers(0, len(changed)))])
+
+
+@given(st.data(), ENCODINGS)
+def test_a_damaged_identifier_is_a_query_or_refused(data: st.DataObject, encoding: Encoding) -> None:
+    scope = encode([element("QueryRetrieveLevel", "IMAGE"), element("StudyInstanceUID", STUDY)], encoding)
+    keys = encode(list(walk(ANY_KEYS, EXPLICIT_LITTLE)), encoding)
+    options = FindOptions(relational=True, headers=True)
+    with suppress(IdentifierError):
+        parse_find(scope + damaged(data, keys), encoding, InformationModel.STUDY_ROOT, options)
+
+
+@given(st.data(), ENCODINGS, st.sampled_from("1234"), ENCODINGS, st.booleans())
+def test_a_damaged_header_is_looked_into_all_the_same(
+    data: st.DataObject, encoding: Encoding, number: str, answered_in: Encoding, universal: bool
+) -> None:
+    keys = list(walk(ANY_KEYS, EXPLICIT_LITTLE))
+    if universal:
+        keys = [one if one.tag == 0x0009_0010 else one._replace(value=b"") for one in keys]
+    query = asked(*keys, encoding=answered_in, options=FindOptions(headers=True, match_unknown=True))
+    assert query.unsupported == ()
+    header = StoredHeader(damaged(data, an_instance(number, encoding)), encoding, UTF8)
+    image = Document(Level.IMAGE, study=STUDY, series=SERIES, instance="1.2.7.1.9")
+    responder = Responder(query, answered_in, "ARCHIVE")
+    for page in HeaderReader(lambda _: header).decide([[Match(image=image)]], query.header_keys, HeaderWork()):
+        for match in page:
+            tags = {one.tag for one in walk(responder.identifier(match), answered_in)}
+            assert tags >= {key.tag for key in query.returns}
 
 
 def test_a_deleted_file_is_no_answer(tmp_path: Path) -> None:

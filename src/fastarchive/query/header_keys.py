@@ -8,8 +8,7 @@ block is only where the query has it, and where the answer has it.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from typing import Final
 
 from fastarchive.dicom.attributes import SPECIFIC_CHARACTER_SET
@@ -43,6 +42,7 @@ class HeaderKey:
     matching: Matching | None = None
     sequence: SequenceMatcher | None = None
     requested: Requested | None = None
+    _matchers: dict[str, Matcher | None] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def tag(self) -> int:
@@ -62,7 +62,7 @@ class HeaderKey:
         if self.sequence is not None:
             items = _items(stored) if stored is not None and vr == "SQ" else []
             return self.sequence.matches(items, character_set)
-        matcher = _matcher(self.element, vr, self.character_set, self.options)
+        matcher = self._matcher(vr)
         if matcher is None:
             return False
         return matcher.matches([] if stored is None else _values(stored, vr, character_set))
@@ -78,6 +78,16 @@ class HeaderKey:
     def vr_for(self, stored: Element | None) -> str:
         """The VR to read a stored value by: its own, or whoever knows it where its writer did not."""
         return self.vr if stored is None or stored.vr == "UN" else stored.vr
+
+    def _matcher(self, vr: str) -> Matcher | None:
+        """The key read by the VR an instance has; None if it makes no sense for that."""
+        if vr not in self._matchers:
+            text = _text(self.element, vr, self.character_set)
+            try:
+                self._matchers[vr] = compile_matcher(self.tag, _text_vr(vr), text, self.options)
+            except MatchingError:
+                self._matchers[vr] = None
+        return self._matchers[vr]
 
 
 def header_key(
@@ -177,15 +187,6 @@ def _recode_sequence(
             inner.append(recoded)
         items.append(inner)
     return element._replace(value=encode_sequence(items))
-
-
-@lru_cache(maxsize=256)
-def _matcher(element: Element, vr: str, character_set: CharacterSet, options: MatchingOptions) -> Matcher | None:
-    """The key read by the VR an instance has; None if it makes no sense for that."""
-    try:
-        return compile_matcher(element.tag, _text_vr(vr), _text(element, vr, character_set), options)
-    except MatchingError:
-        return None
 
 
 def _values(element: Element, vr: str, character_set: CharacterSet) -> list[str]:
