@@ -91,7 +91,7 @@ def echo(peer: Address, calling: str) -> float:
 
 def question(level: str, keys: Mapping[str, str], returning: Sequence[str]) -> list[Element]:
     """The identifier of a C-FIND at a level, from keywords. Raises query.keywords.KeywordError, a ValueError."""
-    query = parse_keywords(level, [f"{keyword}={value}" for keyword, value in keys.items()], returning)
+    query = parse_keywords(level, [f"{keyword}={value}" for keyword, value in keys.items()], returning, headers=True)
     values = {key.tag: "" for key in query.returns}
     for keyword, value in keys.items():
         values[_tag(keyword)] = value
@@ -112,7 +112,8 @@ def _tag(keyword: str) -> int:
 def _encoded(tag: int, value: str) -> bytes:
     vr = vr_of(tag)
     if vr in BINARY_NUMBERS and value:
-        return b"".join(struct.pack("<" + BINARY_NUMBERS[vr], int(part)) for part in value.split("\\"))
+        number = float if vr in ("FL", "FD") else int
+        return b"".join(struct.pack("<" + BINARY_NUMBERS[vr], number(part)) for part in value.split("\\"))
     return value.encode()
 
 
