@@ -19,12 +19,11 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self
 
+from fastarchive.admission import Admission, Outcome, Receipt
 from fastarchive.dicom.attributes import SPECIFIC_CHARACTER_SET, Level
 from fastarchive.dicom.charsets import CharacterSet
 from fastarchive.dicom.elements import scan_header
@@ -44,12 +43,12 @@ from fastarchive.query.explain import Explanation
 from fastarchive.query.headers import HeaderReader, StoredHeader
 from fastarchive.store.blobs import Blobs, DamagedInstance, Reader
 from fastarchive.store.damage import DamageList
-from fastarchive.store.encoding import EncodedRecord
 from fastarchive.store.intake import HEADER_LIMIT, SPILL, Intake
 from fastarchive.store.log import SEAL_SIZE, Log
 from fastarchive.store.mirror import MirrorWait
-from fastarchive.store.record import Location
 from fastarchive.store.recovery import RecoveryReport, recover
+
+__all__ = ["Archive", "NoSuchInstance", "Outcome", "ReadOnlyArchive", "Receipt"]
 
 _READ_SIZE: Final = 2**20
 
@@ -60,26 +59,6 @@ class ReadOnlyArchive(RuntimeError):
 
 class NoSuchInstance(KeyError):
     """The archive holds no instance of that SOP Instance UID."""
-
-
-class Outcome(Enum):
-    """What became of an instance."""
-
-    STORED = "stored"
-    ALREADY_PRESENT = "already present"
-    """The same data set is stored under the same UID; nothing was written."""
-    CONFLICT_KEPT_FIRST = "conflict"
-    """A different data set is stored under the same UID; it was kept and this one was not stored."""
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What happened to one data set. ``timings`` are seconds of the stages it went through: digest, compress, sync."""
-
-    outcome: Outcome
-    sop_instance: str
-    location: Location
-    timings: Mapping[str, float] = field(default_factory=dict)
 
 
 class Archive:
@@ -94,8 +73,7 @@ class Archive:
         self.blobs = Blobs(directory, mirror=mirror, damage=None if log is None else self.damage)
         self._log = log
         self._resources = resources
-        self._lock = threading.Lock()
-        self._under_way: dict[str, _UnderWay] = {}
+        self._admission = Admission(index)
         self.recovery: RecoveryReport | None = None
 
     @classmethod
@@ -206,30 +184,7 @@ class Archive:
         """
         log = self._writable()
         encoded = intake.finish()
-        record = encoded.record
-        timings = dict(intake.timings)
-        result: Future[Receipt] = Future()
-        with self._lock:
-            other = self._under_way.get(record.sop_instance)
-            if other is None:
-                self._under_way[record.sop_instance] = _UnderWay(record.digest, result)
-        if other is not None:
-            _follow(other, encoded, timings, result)
-            return result
-        try:
-            # Looked up after the UID is taken, so that what another thread made durable meanwhile is seen.
-            known = self.index.locate(record.sop_instance)
-            if known is not None:
-                self._release(record.sop_instance)
-                result.set_result(_receipt_for(encoded, known.digest, known.location, timings))
-                return result
-            appended = log.append(encoded)
-        except BaseException as error:
-            self._release(record.sop_instance)
-            result.set_exception(error)  # for whoever follows this one
-            raise
-        appended.add_done_callback(lambda future: self._appended(future, encoded, timings, result))
-        return result
+        return self._admission.admit(encoded, dict(intake.timings), log)
 
     def store(
         self,
@@ -387,22 +342,6 @@ class Archive:
             raise ReadOnlyArchive(f"the archive in {self.directory} is open for reading only")
         return self._log
 
-    def _release(self, sop_instance: str) -> None:
-        with self._lock:
-            self._under_way.pop(sop_instance, None)
-
-    def _appended(
-        self, future: Future[Location], encoded: EncodedRecord, timings: dict[str, float], result: Future[Receipt]
-    ) -> None:
-        """The record is durable and visible to every process, or was not written."""
-        self._release(encoded.record.sop_instance)
-        error = future.exception()
-        if error is not None:
-            result.set_exception(error)
-            return
-        timings.update(encoded.timings)
-        result.set_result(Receipt(Outcome.STORED, encoded.record.sop_instance, future.result(), timings))
-
 
 def _read(file: BinaryIO, size: int, path: Path) -> bytes:
     try:
@@ -414,34 +353,6 @@ def _read(file: BinaryIO, size: int, path: Path) -> bytes:
 
 def _pairs(keys: Mapping[str, str] | None) -> list[str]:
     return [f"{keyword}={value}" for keyword, value in (keys or {}).items()]
-
-
-@dataclass(frozen=True, slots=True)
-class _UnderWay:
-    """An instance this process is appending."""
-
-    digest: bytes
-    result: Future[Receipt]
-
-
-def _follow(other: _UnderWay, encoded: EncodedRecord, timings: dict[str, float], result: Future[Receipt]) -> None:
-    """Answer for an instance whose UID is just being appended by another thread: its fate is this one's too (S7)."""
-
-    def settle(first: Future[Receipt]) -> None:
-        error = first.exception()
-        if error is not None:
-            result.set_exception(error)
-        else:
-            result.set_result(_receipt_for(encoded, other.digest, first.result().location, timings))
-
-    other.result.add_done_callback(settle)
-
-
-def _receipt_for(encoded: EncodedRecord, digest: bytes, location: Location, timings: dict[str, float]) -> Receipt:
-    """For an instance whose UID is taken by a data set of this digest."""
-    same = digest == encoded.record.digest
-    outcome = Outcome.ALREADY_PRESENT if same else Outcome.CONFLICT_KEPT_FIRST
-    return Receipt(outcome, encoded.record.sop_instance, location, timings)
 
 
 def _start_index_writer(directory: Path, resources: ExitStack, commit_seconds: float) -> None:
