@@ -11,54 +11,68 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from bench.encoding import EXPLICIT_LITTLE, IMPLEMENTATION_CLASS_UID
+from bench.messages import (
+    ABORT,
+    ASSOCIATE_AC,
+    C_CANCEL,
+    C_ECHO,
+    C_FIND,
+    C_GET,
+    C_MOVE,
+    C_STORE,
+    DATA,
+    NO_DATA_SET,
+    PATIENT_ROOT_FIND,
+    PATIENT_ROOT_GET,
+    PATIENT_ROOT_MOVE,
+    PENDING,
+    RELEASE_RQ,
+    RESPONSE,
+    STUDY_ROOT_FIND,
+    STUDY_ROOT_GET,
+    STUDY_ROOT_MOVE,
+    VERIFICATION,
+    Context,
+    RequestError,
+    Response,
+    as_response,
+    decode_accept,
+    decode_command,
+    encode_associate,
+    encode_command,
+    text_of,
+)
 
-VERIFICATION = "1.2.840.10008.1.1"
-PATIENT_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
-PATIENT_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.1.2"
-PATIENT_ROOT_GET = "1.2.840.10008.5.1.4.1.2.1.3"
-STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
-STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
-STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
-
-_APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
-_ASSOCIATE_RQ, _ASSOCIATE_AC, _ASSOCIATE_RJ, _DATA, _RELEASE_RQ, _RELEASE_RP, _ABORT = range(1, 8)
-
-C_STORE, C_GET, C_FIND, C_MOVE, C_ECHO, C_CANCEL = 0x0001, 0x0010, 0x0020, 0x0021, 0x0030, 0x0FFF
-_RESPONSE = 0x8000
-_NO_DATA_SET = 0x0101
-PENDING = (0xFF00, 0xFF01)
-
-
-class RequestError(ConnectionError):
-    """The peer rejected, aborted or closed the association, or sent what makes no sense."""
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """A presentation context to propose. `scp` asks for the role of acceptor in it too (C-GET, PS3.7 D.3.3.4)."""
-
-    abstract_syntax: str
-    transfer_syntaxes: tuple[str, ...] = (EXPLICIT_LITTLE,)
-    scp: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """A DIMSE response without data set."""
-
-    status: int
-    comment: str = ""
-    command: dict[int, bytes] = field(default_factory=dict)
-
-    def number(self, element: int) -> int | None:
-        """The value of a US element of the command set (0000,eeee), None when it is absent."""
-        value = self.command.get(element)
-        return struct.unpack("<H", value)[0] if value else None
+__all__ = [
+    "C_CANCEL",
+    "C_ECHO",
+    "C_FIND",
+    "C_GET",
+    "C_MOVE",
+    "C_STORE",
+    "PATIENT_ROOT_FIND",
+    "PATIENT_ROOT_GET",
+    "PATIENT_ROOT_MOVE",
+    "PENDING",
+    "STUDY_ROOT_FIND",
+    "STUDY_ROOT_GET",
+    "STUDY_ROOT_MOVE",
+    "VERIFICATION",
+    "Context",
+    "Found",
+    "RequestError",
+    "Requestor",
+    "Response",
+    "Retrieved",
+    "decode_accept",
+    "decode_command",
+    "encode_associate",
+    "encode_command",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,76 +93,6 @@ class Retrieved:
     sop_instance: str
     transfer_syntax: str
     data_set: bytes
-
-
-def _item(kind: int, body: bytes) -> bytes:
-    return struct.pack(">BxH", kind, len(body)) + body
-
-
-def encode_associate(
-    contexts: Sequence[Context], *, calling: str = "BENCH", called: str = "ANY-SCP", maximum_length: int = 131072
-) -> bytes:
-    """An A-ASSOCIATE-RQ PDU (PS3.8 9.3.2)."""
-    body = struct.pack(">Hxx16s16s32x", 1, called.ljust(16).encode(), calling.ljust(16).encode())
-    body += _item(0x10, _APPLICATION_CONTEXT)
-    for number, context in enumerate(contexts):
-        syntaxes = b"".join(_item(0x40, uid.encode()) for uid in context.transfer_syntaxes)
-        abstract = _item(0x30, context.abstract_syntax.encode())
-        body += _item(0x20, struct.pack(">Bxxx", 2 * number + 1) + abstract + syntaxes)
-    user = _item(0x51, struct.pack(">L", maximum_length)) + _item(0x52, IMPLEMENTATION_CLASS_UID.encode())
-    for abstract_syntax in dict.fromkeys(context.abstract_syntax for context in contexts if context.scp):
-        uid = abstract_syntax.encode()
-        user += _item(0x54, struct.pack(">H", len(uid)) + uid + b"\x00\x01")
-    user += _item(0x55, b"BENCH")
-    body += _item(0x50, user)
-    return struct.pack(">BxL", _ASSOCIATE_RQ, len(body)) + body
-
-
-def decode_accept(body: bytes) -> tuple[dict[int, tuple[int, str]], int]:
-    """From an A-ASSOCIATE-AC: {context id: (result, transfer syntax)} and the peer's maximum length (PS3.8 9.3.3)."""
-    contexts: dict[int, tuple[int, str]] = {}
-    maximum_length = 0
-    offset = 68
-    while offset + 4 <= len(body):
-        kind, length = struct.unpack_from(">BxH", body, offset)
-        item = body[offset + 4 : offset + 4 + length]
-        if kind == 0x21:
-            contexts[item[0]] = (item[2], item[8:].decode("ascii", "replace").rstrip("\0 "))
-        elif kind == 0x50:
-            inner = 0
-            while inner + 4 <= len(item):
-                part, size = struct.unpack_from(">BxH", item, inner)
-                if part == 0x51:
-                    maximum_length = struct.unpack_from(">L", item, inner + 4)[0]
-                inner += 4 + size
-        offset += 4 + length
-    return contexts, maximum_length
-
-
-def encode_command(elements: dict[int, int | str]) -> bytes:
-    """A command set (group 0000, Implicit VR Little Endian) from {element number: US value or UID/AE text}."""
-    body = b""
-    for number in sorted(elements):
-        value = elements[number]
-        if isinstance(value, int):
-            encoded = struct.pack("<H", value)
-        else:
-            encoded = value.encode("ascii")
-            if len(encoded) % 2:
-                encoded += b" " if number == 0x0600 else b"\0"
-        body += struct.pack("<HHL", 0, number, len(encoded)) + encoded
-    return struct.pack("<HHLL", 0, 0, 4, len(body)) + body
-
-
-def decode_command(data: bytes) -> dict[int, bytes]:
-    """{element number: value bytes} of a command set."""
-    elements = {}
-    offset = 0
-    while offset + 8 <= len(data):
-        _, number, length = struct.unpack_from("<HHL", data, offset)
-        elements[number] = data[offset + 8 : offset + 8 + length]
-        offset += 8 + length
-    return elements
 
 
 class Requestor:
@@ -174,7 +118,7 @@ class Requestor:
         try:
             self._socket.sendall(encode_associate(contexts, calling=calling, called=called))
             kind, body = self._read_pdu()
-            if kind != _ASSOCIATE_AC:
+            if kind != ASSOCIATE_AC:
                 raise RequestError(f"association not accepted: PDU {kind:#04x}, {body.hex(' ')}")
         except BaseException:
             self.close()
@@ -211,7 +155,7 @@ class Requestor:
     def release(self) -> None:
         """A-RELEASE, and the connection closed whatever the answer."""
         try:
-            self._socket.sendall(struct.pack(">BxLL", _RELEASE_RQ, 4, 0))
+            self._socket.sendall(struct.pack(">BxLL", RELEASE_RQ, 4, 0))
             self._read_pdu()
         except OSError:
             pass  # the peer is gone: released enough
@@ -221,7 +165,7 @@ class Requestor:
     def abort(self) -> None:
         """A-ABORT by the service user, and the connection closed."""
         try:
-            self._socket.sendall(struct.pack(">BxLxxBB", _ABORT, 4, 0, 0))
+            self._socket.sendall(struct.pack(">BxLxxBB", ABORT, 4, 0, 0))
         except OSError:
             pass  # the peer is gone: aborted enough
         finally:
@@ -261,7 +205,7 @@ class Requestor:
                 return Found(identifiers, response, first, time.perf_counter() - start)
             identifiers.append(data_set)
             if len(identifiers) == cancel_after:
-                self._send(context, encode_command({0x0100: C_CANCEL, 0x0120: self._message_id, 0x0800: _NO_DATA_SET}))
+                self._send(context, encode_command({0x0100: C_CANCEL, 0x0120: self._message_id, 0x0800: NO_DATA_SET}))
 
     def move(self, model: str, identifier: bytes, destination: str) -> tuple[Response, list[Response]]:
         """C-MOVE; the final response and the pending ones."""
@@ -284,7 +228,9 @@ class Requestor:
             context, command, data_set = self._message()
             kind = struct.unpack("<H", command[0x0100])[0]
             if kind == C_STORE:
-                retrieved = Retrieved(_text(command, 0x0002), _text(command, 0x1000), self._syntaxes[context], data_set)
+                retrieved = Retrieved(
+                    text_of(command, 0x0002), text_of(command, 0x1000), self._syntaxes[context], data_set
+                )
                 status = 0
                 if receive:
                     status = receive(retrieved)
@@ -292,38 +238,38 @@ class Requestor:
                     kept.append(retrieved)
                 answer: dict[int, int | str] = {
                     0x0002: retrieved.sop_class,
-                    0x0100: C_STORE | _RESPONSE,
+                    0x0100: C_STORE | RESPONSE,
                     0x0120: struct.unpack("<H", command[0x0110])[0],
-                    0x0800: _NO_DATA_SET,
+                    0x0800: NO_DATA_SET,
                     0x0900: status,
                     0x1000: retrieved.sop_instance,
                 }
                 self._send(context, encode_command(answer))
-            elif (response := _as_response(command)).status not in PENDING:
+            elif (response := as_response(command)).status not in PENDING:
                 return response, kept
 
     # ---------------------------------------------------------------- messages
 
     def _request(self, context: int, command: dict[int, int | str], data_set: bytes | None = None) -> None:
         self._message_id = self._message_id % 0xFFFF + 1
-        command = {0x0110: self._message_id, 0x0800: _NO_DATA_SET if data_set is None else 1, **command}
+        command = {0x0110: self._message_id, 0x0800: NO_DATA_SET if data_set is None else 1, **command}
         self._send(context, encode_command(command), data_set)
 
     def _send(self, context: int, command: bytes, data_set: bytes | None = None) -> None:
         size = len(command)
-        parts: list[bytes | memoryview] = [struct.pack(">BxLLBB", _DATA, size + 6, size + 2, context, 3), command]
+        parts: list[bytes | memoryview] = [struct.pack(">BxLLBB", DATA, size + 6, size + 2, context, 3), command]
         view = memoryview(data_set or b"")
         for offset in range(0, len(view), self._fragment):
             piece = view[offset : offset + self._fragment]
             last = 2 if offset + len(piece) == len(view) else 0
-            parts += [struct.pack(">BxLLBB", _DATA, len(piece) + 6, len(piece) + 2, context, last), piece]
+            parts += [struct.pack(">BxLLBB", DATA, len(piece) + 6, len(piece) + 2, context, last), piece]
         if data_set is not None and not data_set:
-            parts.append(struct.pack(">BxLLBB", _DATA, 6, 2, context, 2))
+            parts.append(struct.pack(">BxLLBB", DATA, 6, 2, context, 2))
         self._socket.sendall(b"".join(parts))
 
     def _response(self) -> tuple[Response, bytes]:
         _, command, data_set = self._message()
-        return _as_response(command), data_set
+        return as_response(command), data_set
 
     def _message(self) -> tuple[int, dict[int, bytes], bytes]:
         """The next whole message: context, command set, data set (empty without one)."""
@@ -337,7 +283,7 @@ class Requestor:
                 continue
             if is_command:
                 command = decode_command(b"".join(pieces[True]))
-                if command[0x0800] == struct.pack("<H", _NO_DATA_SET):
+                if command[0x0800] == struct.pack("<H", NO_DATA_SET):
                     return context, command, b""
             elif command is not None:
                 return context, command, b"".join(pieces[False])
@@ -346,7 +292,7 @@ class Requestor:
         """The next presentation data value: context, message control header, fragment (PS3.8 E.2)."""
         while not self._fragments:
             kind, body = self._read_pdu()
-            if kind != _DATA:
+            if kind != DATA:
                 raise RequestError(f"PDU {kind:#04x} instead of data: {body.hex(' ')}")
             offset = 0
             while offset < len(body):
@@ -365,13 +311,3 @@ class Requestor:
         if len(data) != size:
             raise RequestError("the peer closed the connection")
         return data
-
-
-def _text(command: dict[int, bytes], number: int) -> str:
-    return command.get(number, b"").decode("ascii", "replace").rstrip("\0 ")
-
-
-def _as_response(command: dict[int, bytes]) -> Response:
-    if 0x0900 not in command:
-        raise RequestError("a request where a response was due")
-    return Response(struct.unpack("<H", command[0x0900])[0], _text(command, 0x0902), command)
