@@ -14,6 +14,7 @@ SCENARIOS = {
     "query": "C-FIND: latency of the usual questions",
     "import": "files taken in from a folder",
     "scale": "many small instances: import, questions, index deleted and rebuilt",
+    "big": "objects of gigabytes there and back: memory of each process",
     "generate": "write synthetic instances as files",
 }
 
