@@ -11,6 +11,7 @@ from bench.encoding import element, sequence
 Elements = dict[int, bytes]
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+ENHANCED_CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2.1"
 MR_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.4"
 CR_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.1"
 US_MULTI_FRAME_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.3.1"
@@ -95,7 +96,7 @@ _CT: tuple[Row, ...] = (
     (0x00189310, "FD", 39.375),
     (0x00189311, "FD", 0.984375),
     (0x00200037, "DS", "1.000000\\0.000000\\0.000000\\0.000000\\1.000000\\0.000000"),
-    (0x00200060, "CS", ""),
+    (0x00189345, "FD", 8.5),
     (0x00201002, "IS", "400"),
     (0x00201040, "LO", "SN"),
     (0x00280002, "US", 1),
@@ -154,10 +155,11 @@ _MR: tuple[Row, ...] = (
     (0x00180083, "DS", "2"),
     (0x00180084, "DS", "63.676"),
     (0x00180087, "DS", "1.5"),
+    (0x00180091, "IS", "15"),
     (0x00181314, "DS", "150"),
     (0x00185100, "CS", "HFS"),
     (0x00200037, "DS", "1\\0\\0\\0\\1\\0"),
-    (0x00200060, "CS", ""),
+    (0x00201040, "LO", ""),
     (0x00280002, "US", 1),
     (0x00280004, "CS", "MONOCHROME2"),
     (0x00280030, "DS", "0.8984375\\0.8984375"),
@@ -180,7 +182,6 @@ _CR: tuple[Row, ...] = (
     (0x00181260, "SH", "PLATE7"),
     (0x00185101, "CS", "PA"),
     (0x00200020, "CS", "L\\F"),
-    (0x00200060, "CS", ""),
     (0x00280002, "US", 1),
     (0x00280004, "CS", "MONOCHROME2"),
     (0x00280100, "US", 16),
@@ -195,6 +196,8 @@ _US: tuple[Row, ...] = (
     (0x00080008, "CS", "ORIGINAL\\PRIMARY\\ABDOMINAL\\0001"),
     (0x00180015, "CS", "ABDOMEN"),
     (0x00181063, "DS", "33.3"),
+    (0x00200020, "CS", ""),
+    (0x00201040, "LO", ""),
     (0x00280002, "US", 3),
     (0x00280004, "CS", "RGB"),
     (0x00280006, "US", 0),
@@ -219,7 +222,8 @@ def _procedure_code() -> bytes:
 def device_elements(modality: str, sop_class: str) -> Elements:
     """What every image of a device has in common; the caller lays series and image elements over it."""
     elements = _encoded(_EQUIPMENT)
-    elements |= _encoded({"CT": _CT, "MR": _MR, "CR": _CR, "US": _US}[modality])
+    if sop_class != ENHANCED_CT_IMAGE_STORAGE:  # whose attributes stand in functional groups
+        elements |= _encoded({"CT": _CT, "MR": _MR, "CR": _CR, "US": _US}[modality])
     elements[0x00080016] = element(0x00080016, "UI", sop_class)
     elements[0x00080060] = element(0x00080060, "CS", modality)
     elements[0x00081032] = sequence(0x00081032, _procedure_code())
@@ -232,3 +236,10 @@ def device_elements(modality: str, sop_class: str) -> Elements:
         + element(0x00401001, "SH", "RP0001"),
     )
     return elements
+
+
+def monochrome_ultrasound(elements: Elements) -> Elements:
+    """The same ultrasound device with its colour mode off: one sample a pixel (PS3.3 C.8.5.6)."""
+    grey = elements | _encoded(((0x00280002, "US", 1), (0x00280004, "CS", "MONOCHROME2")))
+    del grey[0x00280006]
+    return grey

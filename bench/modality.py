@@ -14,15 +14,21 @@ from enum import StrEnum
 from hashlib import blake2b
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bench.anatomy import Noise, colour_frames, grey_image
 from bench.encoding import EXPLICIT_LITTLE, element, file_meta
+from bench.enhanced import enhanced_ct_elements
 from bench.headers import (
     CR_IMAGE_STORAGE,
     CT_IMAGE_STORAGE,
+    ENHANCED_CT_IMAGE_STORAGE,
     MR_IMAGE_STORAGE,
     US_MULTI_FRAME_IMAGE_STORAGE,
     Elements,
     device_elements,
+    monochrome_ultrasound,
 )
 from bench.people import MIX, SCRIPTS, encode_text, person_name
 
@@ -34,6 +40,15 @@ class Modality(StrEnum):
     MR = "MR"
     CR = "CR"
     US = "US"
+    US_MONO = "US_MONO"
+    """Ultrasound loops in 8-bit grey instead of RGB."""
+    ENHANCED_CT = "ENHANCED_CT"
+    """A whole volume in one multi-frame instance with functional groups (PS3.3 A.38)."""
+
+    @property
+    def code(self) -> str:
+        """The value of Modality (0008,0060)."""
+        return {"US_MONO": "US", "ENHANCED_CT": "CT"}.get(self.value, self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +65,28 @@ FULL_SIZE = {
     Modality.MR: Geometry(256, 256),
     Modality.CR: Geometry(2140, 1760),
     Modality.US: Geometry(240, 320, 12),
+    Modality.US_MONO: Geometry(480, 640, 12),
+    Modality.ENHANCED_CT: Geometry(512, 512, 24),
 }
-"""Matrices as scanners have them: 524 KB, 131 KB, 7.5 MB and 2.8 MB of pixels."""
+"""Matrices as scanners have them: 524 KB, 131 KB, 7.5 MB, 2.8 MB, 3.7 MB and 12.6 MB of pixels."""
 
 SMALL = {
     Modality.CT: Geometry(60, 60),
     Modality.MR: Geometry(64, 64),
     Modality.CR: Geometry(64, 64),
     Modality.US: Geometry(28, 36, 3),
+    Modality.US_MONO: Geometry(52, 56, 3),
+    Modality.ENHANCED_CT: Geometry(32, 32, 3),
 }
 """Matrices that make instances of about 10 KB, for work that is about their number."""
 
-_SOP_CLASSES = {
+SOP_CLASSES = {
     Modality.CT: CT_IMAGE_STORAGE,
     Modality.MR: MR_IMAGE_STORAGE,
     Modality.CR: CR_IMAGE_STORAGE,
     Modality.US: US_MULTI_FRAME_IMAGE_STORAGE,
+    Modality.US_MONO: US_MULTI_FRAME_IMAGE_STORAGE,
+    Modality.ENHANCED_CT: ENHANCED_CT_IMAGE_STORAGE,
 }
 
 _STUDY_DESCRIPTIONS = (
@@ -126,6 +147,9 @@ class Instance:
         return file_meta(self.sop_class, self.sop_instance, self.transfer_syntax) + self.data_set
 
 
+Image = NDArray[np.uint8] | NDArray[np.uint16]
+
+
 class Scanner:
     """Makes instances out of a seed: `uid(...)` of the same path and seed is always the same."""
 
@@ -167,22 +191,55 @@ class Scanner:
             modality=modality,
         )
 
+    def geometry(self, modality: Modality) -> Geometry:
+        """The matrix of the images this scanner makes."""
+        return self._geometry[modality]
+
+    def headers(self, study: Study, series_number: int) -> SeriesHeaders:
+        """What stands before the pixels in each image of a series; cheap to make."""
+        modality = study.modality
+        geometry = self._geometry[modality]
+        if modality not in self._devices:
+            elements = device_elements(modality.code, SOP_CLASSES[modality])
+            if modality is Modality.US_MONO:
+                elements = monochrome_ultrasound(elements)
+            elif modality is Modality.ENHANCED_CT:
+                elements |= enhanced_ct_elements(geometry.frames, self.uid("dimensions"))
+            self._devices[modality] = elements
+        uid = self.uid("series", study.uid, series_number)
+        return SeriesHeaders(
+            study, uid, self._devices[modality] | self._series_elements(study, uid, series_number, geometry), geometry
+        )
+
+    def pixels(self, modality: Modality, number: int, position: int = 0) -> Image:
+        """The image that noise `number` and a position of the table give: uint16, or uint8 for ultrasound."""
+        geometry = self._geometry[modality]
+        rows, columns = geometry.rows, geometry.columns
+        match modality:
+            case Modality.US:
+                return colour_frames(self._noise, rows, columns, geometry.frames, number=number)
+            case Modality.US_MONO:
+                return colour_frames(self._noise, rows, columns, geometry.frames, number=number)[..., 0]
+            case Modality.ENHANCED_CT:
+                frames = range(geometry.frames)
+                return np.stack(
+                    [
+                        grey_image(self._noise, rows, columns, position=f, number=number + f).astype("<u2")
+                        for f in frames
+                    ]
+                )
+        return grey_image(self._noise, rows, columns, position=position, number=number).astype("<u2", copy=False)
+
     def series(self, study: Study, series_number: int, count: int) -> Iterator[Instance]:
         """The `count` images of a series, in order, each with pixels of its own."""
-        geometry = self._geometry[study.modality]
-        sop_class = _SOP_CLASSES[study.modality]
-        if study.modality not in self._devices:
-            self._devices[study.modality] = device_elements(study.modality, sop_class)
-        uid = self.uid("series", study.uid, series_number)
-        shared = self._devices[study.modality] | self._series_elements(study, uid, series_number, geometry)
-        placeholder = _image_elements("", 0, study.time, geometry)
-        tags = sorted(shared.keys() | placeholder.keys())
+        headers = self.headers(study, series_number)
+        sop_class = SOP_CLASSES[study.modality]
         for number in range(1, count + 1):
-            sop_instance = f"{uid[:54]}.{number}"
-            own = shared | _image_elements(sop_instance, number, study.time, geometry)
-            pixels = self._pixels(study, sop_instance, number)
-            data_set = b"".join([own[tag] for tag in tags] + [pixels])
-            yield Instance(study, uid, series_number, sop_class, sop_instance, number, data_set)
+            sop_instance = headers.sop_instance(number)
+            noise_number = int.from_bytes(blake2b(sop_instance.encode(), digest_size=5).digest(), "big")
+            image = self.pixels(study.modality, noise_number, number)
+            data_set = headers.image(number) + element(0x7FE00010, pixel_vr(image), image.tobytes())
+            yield Instance(study, headers.uid, series_number, sop_class, sop_instance, number, data_set)
 
     def instances(
         self,
@@ -240,18 +297,39 @@ class Scanner:
             rows.append((0x00080005, "CS", script.character_set))
         return {tag: element(tag, vr, value) for tag, vr, value in rows}
 
-    def _pixels(self, study: Study, sop_instance: str, number: int) -> bytes:
-        geometry = self._geometry[study.modality]
-        rows, columns = geometry.rows, geometry.columns
-        noise_number = int.from_bytes(blake2b(sop_instance.encode(), digest_size=5).digest(), "big")
-        if study.modality is Modality.US:
-            frames = colour_frames(self._noise, rows, columns, geometry.frames, number=noise_number)
-            return element(0x7FE00010, "OB", frames.tobytes())
-        image = grey_image(self._noise, rows, columns, position=number, number=noise_number)
-        return element(0x7FE00010, "OW", image.astype("<u2", copy=False).tobytes())
+
+def pixel_vr(image: Image) -> str:
+    """OB for 8 bits, OW for 16 (PS3.5 8.1.2)."""
+    return "OB" if image.dtype.itemsize == 1 else "OW"
 
 
-def _image_elements(sop_instance: str, number: int, time: str, geometry: Geometry) -> Elements:
+class SeriesHeaders:
+    """The encoded headers of one series: all is encoded once, besides the few elements that tell images apart."""
+
+    def __init__(self, study: Study, uid: str, shared: Elements, geometry: Geometry) -> None:
+        """shared: elements that all images of the series have in common, by tag."""
+        self.study = study
+        self.uid = uid
+        """Series Instance UID."""
+        self._geometry = geometry
+        own = _image_elements("", 0, study.time, geometry, study.modality)
+        tags = sorted(shared.keys() | own.keys())
+        self._elements = [shared.get(tag, b"") for tag in tags]
+        self._places = {tag: tags.index(tag) for tag in own}
+
+    def sop_instance(self, number: int) -> str:
+        """SOP Instance UID of the image with this Instance Number."""
+        return f"{self.uid[:54]}.{number}"
+
+    def image(self, number: int) -> bytes:
+        """Everything before the pixel data of one image, encoded."""
+        own = _image_elements(self.sop_instance(number), number, self.study.time, self._geometry, self.study.modality)
+        for tag, encoded in own.items():
+            self._elements[self._places[tag]] = encoded
+        return b"".join(self._elements)
+
+
+def _image_elements(sop_instance: str, number: int, time: str, geometry: Geometry, modality: Modality) -> Elements:
     position = -300 + number * 1.25
     clock = f"{time}.{number % 1000:03d}"
     rows: list[tuple[int, str, str | int]] = [
@@ -266,6 +344,9 @@ def _image_elements(sop_instance: str, number: int, time: str, geometry: Geometr
     ]
     if geometry.frames > 1:
         rows.append((0x00280008, "IS", geometry.frames))
+    if modality is Modality.ENHANCED_CT:
+        # Exposure and position belong to frames there.
+        rows = [row for row in rows if row[0] not in {0x00080032, 0x00181151, 0x00200032, 0x00201041}]
     return {tag: element(tag, vr, value) for tag, vr, value in rows}
 
 
