@@ -35,7 +35,6 @@ from fastarchive.dicom.part10 import (
     parse_file_head,
 )
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE, encoding_of, is_deflated
-from fastarchive.index.documents import Document
 from fastarchive.index.view import Index, View
 from fastarchive.index.writer import IndexBusy, IndexWriter
 from fastarchive.query import keywords
@@ -46,6 +45,7 @@ from fastarchive.store.damage import DamageList
 from fastarchive.store.intake import HEADER_LIMIT, SPILL, Intake
 from fastarchive.store.log import SEAL_SIZE, Log
 from fastarchive.store.mirror import MirrorWait
+from fastarchive.store.record import Location
 from fastarchive.store.recovery import RecoveryReport, recover
 
 __all__ = ["Archive", "NoSuchInstance", "Outcome", "ReadOnlyArchive", "Receipt"]
@@ -269,9 +269,10 @@ class Archive:
         """How :meth:`find` answers: the keys, the plan and the work of each step. The query is run, without a limit to
         its time unless ``seconds`` is given. Without ``values`` nothing of what the keys ask for is repeated.
 
-        Raises ``query.keywords.KeywordError`` as :meth:`find`.
+        What :meth:`find` would refuse because it can't be answered is shown as ignored, as a C-FIND would.
+        Raises ``query.keywords.KeywordError`` as :meth:`find` for what is no query.
         """
-        query = keywords.parse_keywords(level, _pairs(keys), returning, headers=True)
+        query = keywords.parse_keywords(level, _pairs(keys), returning, headers=True, ignores=True)
         return keywords.explained(query, self.view(), HeaderReader(self.header_of), values=values, seconds=seconds)
 
     def read(self, sop_instance: str) -> Reader:
@@ -284,20 +285,22 @@ class Archive:
             raise NoSuchInstance(sop_instance)
         return self.blobs.open(entry.location)
 
-    def header_of(self, instance: Document) -> StoredHeader | None:
-        """The data set of an instance (its IMAGE document) up to its pixels, for what the index does not hold; None if
-        it can't be read."""
+    def header_of(self, location: Location) -> StoredHeader | None:
+        """The data set of the record at a location (whose size may be left 0) up to its pixels, for what the index does
+        not hold; None if it can't be read."""
         try:
-            reader = self.blobs.open(instance.location, content=False)
-            header = reader.header()
-            if is_deflated(instance.transfer_syntax):
+            if not location.size:
+                location = self.blobs.locate(location.pack, location.offset)
+            reader = self.blobs.open(location, content=False)
+            record, header = reader.record, reader.header()
+            if is_deflated(record.transfer_syntax):
                 header = zlib.decompressobj(-zlib.MAX_WBITS).decompress(header, HEADER_LIMIT)
         except (DamagedInstance, zlib.error):
             return None
         # The record knows better than the data set what the text of some senders is in.
-        said = scan_header(reader.record.attributes, EXPLICIT_LITTLE, (SPECIFIC_CHARACTER_SET,)).elements
+        said = scan_header(record.attributes, EXPLICIT_LITTLE, (SPECIFIC_CHARACTER_SET,)).elements
         value = said[SPECIFIC_CHARACTER_SET].value if said else None
-        return StoredHeader(header, encoding_of(instance.transfer_syntax), CharacterSet.parse(value))
+        return StoredHeader(header, encoding_of(record.transfer_syntax), CharacterSet.parse(value))
 
     def export(self, sop_instance: str, path: Path) -> None:
         """Write an instance as a DICOM file (PS3.10). Raises as :meth:`read`, and OSError; leaves no half file."""

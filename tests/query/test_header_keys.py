@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -35,6 +36,7 @@ from fastarchive.query.match import Match
 from fastarchive.query.options import FindOptions
 from fastarchive.query.plan import Trace, plan
 from fastarchive.query.respond import PENDING, PENDING_WITH_UNSUPPORTED_KEYS, Responder
+from tests.query.archives import MemoryView
 
 STUDY, SERIES = "1.2.7", "1.2.7.1"
 SYNTAXES = {
@@ -241,7 +243,6 @@ def test_F3_what_cannot_be_looked_up_is_FF01(archive: Archive) -> None:
         asked(element("PixelData", b"")),
         asked(element("RedPaletteColorLookupTableData", b"")),
         asked(element("FrameIncrementPointer", b"\x18\0\x63\x10")),
-        asked(element("KVP", "80"), level="SERIES"),
         asked(element("KVP", "80"), scope=(), options=FindOptions(relational=True, headers=True)),
         asked(element("KVP", "80"), options=FindOptions()),
     ):
@@ -292,7 +293,7 @@ def test_headers_are_explained(archive: Archive) -> None:
     assert (explanation.headers.read, explanation.headers.found) == (4, 1)
     assert explanation.residual == ("StudyInstanceUID", "KVP")
     lines = explanation.lines()
-    assert any(line.startswith("  read the headers of instances: 1 found, 4 read") for line in lines)
+    assert any(re.match(r"  read the header of each instance \(expected: \d\): 1 found, 4 read", one) for one in lines)
     assert "    each has to meet KVP" in lines
     assert explanation.as_json()["headers"]["decides"] == ("KVP",)
     assert {key.tag: key.use for key in query.keys}[tag_of("KVP")] is Use.MATCH
@@ -305,8 +306,10 @@ def test_the_archive_object_looks_into_headers(archive: Archive) -> None:
     assert list(rows) == [
         {"SeriesInstanceUID": SERIES, "KVP": "80.0", "ImageComments": "für", "SmallestImagePixelValue": "-2"}
     ]
-    with pytest.raises(ValueError, match="only within a study or series"):
+    with pytest.raises(ValueError, match="KVP: only within what is named, give PatientID, StudyInstanceUID, Series"):
         archive.find("IMAGE", {"KVP": "80"})
+    with pytest.raises(ValueError, match="give PatientID too"):
+        archive.find("PATIENT", {"KVP": "80"})
     assert archive.explain("IMAGE", {"SeriesInstanceUID": SERIES, "KVP": "80"}).residual == ("KVP",)
 
 
@@ -352,7 +355,8 @@ def test_a_damaged_header_is_looked_into_all_the_same(
     header = StoredHeader(damaged(data, an_instance(number, encoding)), encoding, UTF8)
     image = Document(Level.IMAGE, study=STUDY, series=SERIES, instance="1.2.7.1.9")
     responder = Responder(query, answered_in, "ARCHIVE")
-    for page in HeaderReader(lambda _: header).decide([[Match(image=image)]], query.header_keys, HeaderWork()):
+    reader, view = HeaderReader(lambda _: header), MemoryView({})
+    for page in reader.decide([[Match(image=image)]], Level.IMAGE, query.header_keys, view, HeaderWork()):
         for match in page:
             tags = {one.tag for one in walk(responder.identifier(match), answered_in)}
             assert tags >= {key.tag for key in query.returns}

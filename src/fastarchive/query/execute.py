@@ -39,8 +39,9 @@ def matches(
     """
     trace = trace or Trace()
     found = _select(plan.root, view, trace)
-    keys = plan.query.header_keys
-    return found if headers is None or not keys else headers.decide(found, keys, trace.headers)
+    query = plan.query
+    keys = query.header_keys
+    return found if headers is None or not keys else headers.decide(found, query.level, keys, view, trace.headers)
 
 
 def _select(step: Select, view: View, trace: Trace) -> Generator[list[Match], None, None]:

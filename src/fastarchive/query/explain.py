@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from fastarchive.dicom.attributes import ANSWERED_AT_EVERY_LEVEL, UNIQUE_KEYS
+from fastarchive.dicom.attributes import ANSWERED_AT_EVERY_LEVEL, UNIQUE_KEYS, Level
 from fastarchive.dicom.dictionary import keyword_of, vr_of
 from fastarchive.dicom.matching import Matching
 from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, Range, Term
@@ -89,10 +89,13 @@ class StepNote:
 
 @dataclass(frozen=True, slots=True)
 class HeaderNote:
-    """What is looked up in the headers of the instances found; without a trace, the numbers are None."""
+    """What is looked up in headers of what was found. ``expected``, of the headers read, is None without a view;
+    without a trace, the numbers of what was done are."""
 
+    whose: str
     decides: tuple[str, ...]
     returns: tuple[str, ...]
+    expected: int | None = None
     read: int | None = None
     found: int | None = None
     milliseconds: float | None = None
@@ -202,43 +205,61 @@ def explain(
         keys=tuple(_key(key, help_of_index) for key in query.keys),
         step=_step(plan.root, view, trace, values),
         residual=tuple(residual),
-        headers=_headers(plan, trace),
+        headers=_headers(plan, view, trace),
         tail_records=None if view is None else view.tail_length,
         complete=complete,
     )
 
 
 def _key(key: Key, help_of_index: dict[int, str]) -> KeyNote:
-    kind = "unknown" if key.use is Use.UNSUPPORTED else key.kind.value
+    kind = "unknown" if key.use in (Use.UNSUPPORTED, Use.UNSCOPED) else key.kind.value
     computed = key.tag in AGGREGATES or key.tag in ANSWERED_AT_EVERY_LEVEL
     if key.use not in (Use.MATCH, Use.RETURN):
-        return KeyNote(key.name, kind, key.use, computed=computed)
+        return KeyNote(key.name, kind, key.use, rule="Q5" if key.use is Use.BELOW else "F3", computed=computed)
+    if key.creator:
+        return KeyNote(key.name, kind, key.use, rule="Q8")
     if key.header is not None and key.header.sequence is not None and key.header.decides:
-        return KeyNote(key.name, kind, key.use, "sequence", "C.2.2.2.6", "M19")
+        return KeyNote(key.name, kind, key.use, "sequence", "C.2.2.2.6", "M19", "none, headers are read")
     matching = Matching.UNIVERSAL if key.matcher is None else key.matcher.matching
     if key.header is not None and key.header.matching is not None:
         matching = key.header.matching
     index = help_of_index.get(key.tag) if key.use is Use.MATCH else None
+    if key.header is not None and key.header.decides:
+        index = "none, headers are read"
     return KeyNote(key.name, kind, key.use, matching.value, CLAUSES[matching], RULES[matching], index, computed)
 
 
-def _headers(plan: Plan, trace: Trace | None) -> HeaderNote | None:
+def _headers(plan: Plan, view: View | None, trace: Trace | None) -> HeaderNote | None:
     keys = plan.query.header_keys
     if not keys:
         return None
-    decides = tuple(keyword_of(key.tag) for key in keys if key.decides)
-    returns = tuple(keyword_of(key.tag) for key in keys if not key.decides)
-    if trace is None:
-        return HeaderNote(decides, returns)
-    work = trace.headers
-    return HeaderNote(decides, returns, work.read, work.found, round(work.seconds * 1000, 3))
+    level = plan.query.level
+    whose = {Level.IMAGE: "each instance", Level.SERIES: "the first instance of each series"}
+    work = None if trace is None else trace.headers
+    return HeaderNote(
+        whose=whose.get(level, "the first instance of each series, until there is a value"),
+        decides=tuple(keyword_of(key.tag) for key in keys if key.decides),
+        returns=tuple(keyword_of(key.tag) for key in keys if not key.decides),
+        expected=None if view is None else _expected_headers(plan.root, view),
+        read=None if work is None else work.read,
+        found=None if work is None else work.found,
+        milliseconds=None if work is None else round(work.seconds * 1000, 3),
+    )
+
+
+def _expected_headers(root: Select, view: View) -> int:
+    """How many headers there are to read at most: one for each instance, or for each series of what is found."""
+    found = _expected(root, view)
+    if root.level in (Level.SERIES, Level.IMAGE):
+        return found
+    counts = view.counts()
+    return round(found * counts[Level.SERIES] / max(1, counts[root.level]))
 
 
 def _header_lines(note: HeaderNote) -> list[str]:
-    done = ""
-    if note.found is not None:
-        done = f": {note.found} found, {note.read} read, {note.milliseconds:.1f} ms"
-    lines = [f"  read the headers of instances{done}"]
+    done = "" if note.found is None else f": {note.found} found, {note.read} read, {note.milliseconds:.1f} ms"
+    expected = "" if note.expected is None else f" (expected: {note.expected})"
+    lines = [f"  read the header of {note.whose}{expected}{done}"]
     if note.decides:
         lines.append(f"    each has to meet {', '.join(note.decides)}")
     if note.returns:
@@ -248,9 +269,10 @@ def _header_lines(note: HeaderNote) -> list[str]:
 
 def _use(key: KeyNote) -> str:
     computed = ", computed" if key.computed else ""
-    if key.use != Use.MATCH:
-        return f"{key.use}{computed}"
-    return f"matches by {key.matching} ({key.clause}, {key.rule}), index: {key.index or 'not used'}{computed}"
+    rules = f"{key.clause}, {key.rule}" if key.clause else key.rule
+    if key.use == Use.MATCH:
+        return f"matches by {key.matching} ({rules}), index: {key.index or 'not used'}{computed}"
+    return f"{key.use} ({rules}){computed}"
 
 
 def _step(step: Select, view: View | None, trace: Trace | None, values: bool) -> StepNote:
@@ -278,18 +300,19 @@ def _step(step: Select, view: View | None, trace: Trace | None, values: bool) ->
 
 
 def _expected(step: Select, view: View) -> int:
-    """How many entities a step should look at: from the index, and on a walk from how many children entities have."""
+    """How many entities a step should look at: from the index, with all the tail has touched, which is looked at first;
+    on a walk from how many children entities have."""
     match step.source:
         case Lookup(_, keys):
             return len(keys)
         case Scan(level, condition):
-            return view.estimate(level, condition)
+            return view.estimate(level, condition) + len(view.tail_documents(level))
         case Walk(level, parents, condition):
             counts = view.counts()
             children = _expected(parents, view) * counts[level] / max(1, counts[parents.level])
             if isinstance(condition, Everything):
                 return round(children)
-            return min(round(children), view.estimate(level, condition))
+            return min(round(children), view.estimate(level, condition)) + len(view.tail_documents(level))
 
 
 def _step_lines(step: StepNote, depth: int) -> list[str]:

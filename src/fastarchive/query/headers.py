@@ -1,23 +1,27 @@
-"""Reading the headers of instances a query found, for its keys the index does not hold.
+"""Reading headers of the entities a query found, for its keys the index does not hold.
 
-It is done last, for what met everything else, a few instances at a time so that a C-CANCEL is noticed, and never for
-more instances than a limit allows: unlike everything else here it costs a read for each instance.
+It is done last, for what met everything else, a few entities at a time so that a C-CANCEL is noticed, and never for
+more instances than a limit allows: unlike everything else here it costs a read for each instance. Whose header tells of
+a series, a study or a patient is decided in ``representatives``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Final, NamedTuple
 
+from fastarchive.dicom.attributes import Level
 from fastarchive.dicom.charsets import DEFAULT, CharacterSet
 from fastarchive.dicom.dictionary import depends_on_sign, vr_of
 from fastarchive.dicom.elements import Element, scan_header
 from fastarchive.dicom.transfer_syntaxes import Encoding
-from fastarchive.index.documents import Document
+from fastarchive.index.view import View
 from fastarchive.query.header_keys import HeaderKey, creator_of
 from fastarchive.query.match import LookedUp, Match
+from fastarchive.query.representatives import representatives
+from fastarchive.store.record import Location
 
 
 class StoredHeader(NamedTuple):
@@ -28,11 +32,13 @@ class StoredHeader(NamedTuple):
     character_set: CharacterSet
 
 
-HeaderOf = Callable[[Document], StoredHeader | None]
-"""Reads the header of an instance; None if it can't be read."""
+HeaderOf = Callable[[Location], StoredHeader | None]
+"""Reads the header of the record at a location, whose size may be left 0; None if it can't be read."""
+Told = Mapping[int, tuple[Element, CharacterSet]]
+"""By the tag of the key: the stored element, and what its text is in."""
 
 AT_A_TIME: Final = 50
-"""Headers read before the matches among them are handed on."""
+"""Entities looked into before the matches among them are handed on."""
 MOST_HEADERS: Final = 10_000
 """Headers read for one query, unless another limit is set."""
 _PIXEL_REPRESENTATION: Final = 0x0028_0103
@@ -60,9 +66,9 @@ class HeaderReader:
         self._left = most or None
 
     def decide(
-        self, pages: Iterable[Sequence[Match]], keys: Sequence[HeaderKey], work: HeaderWork
+        self, pages: Iterable[Sequence[Match]], level: Level, keys: Sequence[HeaderKey], view: View, work: HeaderWork
     ) -> Generator[list[Match], None, None]:
-        """Those of the matches whose headers meet the keys, with the answers to them; raises TooManyHeaders.
+        """Those of the matches of a level whose headers meet the keys, with the answers to them; raises TooManyHeaders.
 
         An instance whose header can't be read is one without any of the attributes.
         """
@@ -72,31 +78,53 @@ class HeaderReader:
             for start in range(0, len(page), AT_A_TIME):
                 started = perf_counter()
                 some = page[start : start + AT_A_TIME]
-                some, cut = self._permitted(some)
-                found = list(self._decided(some, keys))
-                work.read += len(some)
+                found: list[Match] = []
+                cut = False
+                try:
+                    found.extend(self._decided(some, level, keys, view, work))
+                except TooManyHeaders:
+                    cut = True
                 work.found += len(found)
                 work.seconds += perf_counter() - started
                 yield found
                 if cut:
                     raise TooManyHeaders
 
-    def _permitted(self, page: Sequence[Match]) -> tuple[Sequence[Match], bool]:
-        """As much of a page as may still be read, and whether that is less than all of it."""
-        if self._left is None:
-            return page, False
-        permitted = page[: self._left]
-        self._left -= len(permitted)
-        return permitted, len(permitted) < len(page)
-
-    def _decided(self, page: Sequence[Match], keys: Sequence[HeaderKey]) -> Iterator[Match]:
-        for match in page:
-            header = None if match.image is None else self._header_of(match.image)
-            stored = {} if header is None else look_up(keys, header)
-            character_set = DEFAULT if header is None else header.character_set
-            if all(key.accepts(stored.get(key.tag), character_set) for key in keys):
-                answers = {key.tag: key.answer(stored.get(key.tag), character_set) for key in keys}
+    def _decided(
+        self, page: Sequence[Match], level: Level, keys: Sequence[HeaderKey], view: View, work: HeaderWork
+    ) -> Iterator[Match]:
+        entities = [document for match in page if (document := match[level.depth]) is not None]
+        for match, places in zip(page, representatives(view, level, entities), strict=True):
+            told = self._told(places, keys, work)
+            answers: dict[int, Element] = {}
+            for key in keys:
+                stored, character_set = told.get(key.tag, (None, DEFAULT))
+                if not key.accepts(stored, character_set):
+                    break
+                answers[key.tag] = key.answer(stored, character_set)
+            else:
                 yield LookedUp.of(match, answers)
+
+    def _told(self, places: Iterable[Location], keys: Sequence[HeaderKey], work: HeaderWork) -> Told:
+        """What the headers at some places tell: for each key the first value there is. Raises TooManyHeaders."""
+        told: dict[int, tuple[Element, CharacterSet]] = {}
+        missing = list(keys)
+        for place in places:
+            if self._left is not None:
+                if not self._left:
+                    raise TooManyHeaders
+                self._left -= 1
+            work.read += 1
+            header = self._header_of(place)
+            if header is None:
+                continue
+            for tag, element in look_up(missing, header).items():
+                if element.value or tag not in told:
+                    told[tag] = element, header.character_set
+            missing = [key for key in missing if key.tag not in told or not told[key.tag][0].value]
+            if not missing:
+                break
+        return told
 
 
 def look_up(keys: Iterable[HeaderKey], header: StoredHeader) -> dict[int, Element]:

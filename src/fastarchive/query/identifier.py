@@ -30,6 +30,7 @@ from fastarchive.dicom.elements import Element, ElementError, parse_sequence, wa
 from fastarchive.dicom.matching import Matcher, Matching, MatchingError, compile_matcher
 from fastarchive.dicom.transfer_syntaxes import Encoding
 from fastarchive.dicom.values import parse_offset
+from fastarchive.dicom.wildcards import has_wildcard
 from fastarchive.query.header_keys import (
     HeaderKey,
     creator_in,
@@ -62,6 +63,7 @@ class Use(StrEnum):
     MATCH = "matches and is returned"
     RETURN = "is returned"
     BELOW = "ignored: belongs to a level below the query"
+    UNSCOPED = "ignored: not indexed, and no patient, study, series or instance is named to look into"
     UNSUPPORTED = "ignored: not supported"
 
 
@@ -121,7 +123,7 @@ class FindQuery:
     @property
     def unsupported(self) -> tuple[int, ...]:
         """The tags that are ignored; any makes every pending answer FF01 (F3)."""
-        return tuple(key.tag for key in self.keys if key.use in (Use.BELOW, Use.UNSUPPORTED))
+        return tuple(key.tag for key in self.keys if key.use in (Use.BELOW, Use.UNSCOPED, Use.UNSUPPORTED))
 
 
 def parse_find(
@@ -133,14 +135,16 @@ def parse_find(
     level = read_level(elements, model)
     character_set = read_character_set(elements, options.declared_character_set)
     check_hierarchy(elements, level, model, character_set, options.relational)
-    in_headers = options.headers and level is Level.IMAGE and _is_scoped(elements, character_set)
+    scoped = _is_scoped(elements, level, character_set)
     keys: list[Key] = []
     for tag, element in sorted(elements.items()):
         if tag in (QUERY_RETRIEVE_LEVEL, SPECIFIC_CHARACTER_SET):
             continue
         key = _key(element, level, model, character_set, options)
-        if in_headers and key.use is Use.UNSUPPORTED:
+        if options.headers and key.use is Use.UNSUPPORTED and tag not in LEVEL_OF:
             key = _header_key(key, element, elements, character_set, options)
+            if key.header is not None and not scoped:
+                key = replace(key, use=Use.UNSCOPED, header=None)
         keys.append(key)
     zone = read_zone(elements) if options.timezone else None
     return FindQuery(model, level, tuple(_with_creators(keys)), character_set, options, zone)
@@ -249,10 +253,16 @@ def _key(
     return Key(tag, vr, home, holder, kind, Use.MATCH, matcher)
 
 
-def _is_scoped(elements: dict[int, Element], character_set: CharacterSet) -> bool:
-    """Whether a query names the studies, series or instances it is about: only then headers are read."""
-    scopes = (Level.STUDY, Level.SERIES, Level.IMAGE)
-    return any(value.strip("*") for level in scopes for value in unique_key_values(elements, level, character_set))
+def _is_scoped(elements: dict[int, Element], level: Level, character_set: CharacterSet) -> bool:
+    """Whether a query names the patient, studies, series or instances it is about: only then headers are read."""
+    return any(_is_named(elements, one, character_set) for one in (*level.above, level))
+
+
+def _is_named(elements: dict[int, Element], level: Level, character_set: CharacterSet) -> bool:
+    values = unique_key_values(elements, level, character_set)
+    if level is Level.PATIENT:
+        return len(values) == 1 and not has_wildcard(values[0])
+    return any(value.strip("*") for value in values)
 
 
 def _header_key(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import struct
 from collections.abc import Iterable, Iterator
+from functools import partial
 from time import monotonic
 from typing import Final
 
@@ -16,6 +17,7 @@ from fastarchive.dicom.attributes import (
     LEVEL_OF,
     QUERY_RETRIEVE_LEVEL,
     SPECIFIC_CHARACTER_SET,
+    UNIQUE_KEYS,
     InformationModel,
     Kind,
     Level,
@@ -55,22 +57,23 @@ class KeywordError(ValueError):
 
 
 def parse_keywords(
-    level: str, keys: Iterable[str] = (), returns: Iterable[str] = (), *, headers: bool = False
+    level: str, keys: Iterable[str] = (), returns: Iterable[str] = (), *, headers: bool = False, ignores: bool = False
 ) -> FindQuery:
     """The query of ``find LEVEL Keyword=value … --return Keyword …``; raises KeywordError.
 
-    With ``headers`` any attribute may be asked of instances whose study or series is given; without, those the archive
-    keeps. PATIENT is asked in Patient Root, the other levels in Study Root. Without ``returns`` the keys that tell the
+    With ``headers`` any attribute may be asked for within a patient, study or series that is named; without, those the
+    archive keeps. With ``ignores`` keys that can't be answered are left in the query as ignored, as in a C-FIND (F3).
+    PATIENT is asked in Patient Root, the other levels in Study Root. Without ``returns`` the keys that tell the
     entities of a level apart are returned.
     """
     asked = parse_level(level)
     model = InformationModel.PATIENT_ROOT if asked is Level.PATIENT else InformationModel.STUDY_ROOT
     wanted = list(returns)
-    looked_up = headers and asked is Level.IMAGE
-    values: dict[int, str] = {_tag(keyword, asked, model, looked_up): "" for keyword in wanted or _usual(asked, model)}
+    read = partial(_tag, level=asked, model=model, looked_up=headers, ignores=ignores)
+    values: dict[int, str] = {read(keyword): "" for keyword in wanted or _usual(asked, model)}
     for key in keys:
         keyword, _, value = key.partition("=")
-        values[_tag(keyword, asked, model, looked_up)] = value
+        values[read(keyword)] = value
     elements = [
         Element(SPECIFIC_CHARACTER_SET, "CS", b"ISO_IR 192"),
         Element(QUERY_RETRIEVE_LEVEL, "CS", asked.encode()),
@@ -81,9 +84,11 @@ def parse_keywords(
         query = parse_find(encode(elements, EXPLICIT_LITTLE), EXPLICIT_LITTLE, model, options)
     except IdentifierError as error:
         raise KeywordError(error.comment) from error
-    if query.unsupported:
+    if query.unsupported and not ignores:
         names = ", ".join(map(keyword_of, query.unsupported))
-        raise KeywordError(f"{names}: only within a study or series, give StudyInstanceUID or SeriesInstanceUID too")
+        *others, last = (keyword_of(UNIQUE_KEYS[one]) for one in (*asked.above, asked))
+        scopes = f"{', '.join(others)} or {last}" if others else last
+        raise KeywordError(f"{names}: only within what is named, give {scopes} too")
     return query
 
 
@@ -150,8 +155,8 @@ def _text(element: Element) -> str:
     return "\\".join(value.strip(" \0") for value in text_of(element, UTF8))
 
 
-def _tag(keyword: str, level: Level, model: InformationModel, looked_up: bool) -> int:
-    """The tag of a keyword that can be asked for at a level."""
+def _tag(keyword: str, *, level: Level, model: InformationModel, looked_up: bool, ignores: bool) -> int:
+    """The tag of a keyword that can be asked for at a level, or of any with ``ignores``."""
     keyword = keyword.strip()
     tag = _BY_FOLDED_KEYWORD.get(keyword.casefold())
     if tag is None:
@@ -162,6 +167,8 @@ def _tag(keyword: str, level: Level, model: InformationModel, looked_up: bool) -
             meant = ", ".join(keyword_of(_BY_FOLDED_KEYWORD[one]) for one in close)
             raise KeywordError(f"{keyword!r} is no keyword" + (f"; did you mean {meant}?" if meant else "")) from None
     home = model.level_of(tag)
+    if ignores and vr_of(tag) not in _NO_TEXT:
+        return tag
     if home is None and looked_up and tag not in LEVEL_OF and vr_of(tag) not in _NO_TEXT:
         return tag
     if home is None:

@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +41,11 @@ class _PackFile:
     def __init__(self, path: Path) -> None:
         self.fd = -1
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether no name leads to the file any more: its space is free once nobody has it open."""
+        return os.fstat(self.fd).st_nlink == 0
 
     def is_same(self, other: _PackFile) -> bool:
         """Whether both are the same file. Raises OSError."""
@@ -161,6 +167,10 @@ class Reader:
             raise DamagedInstance(self.location, f"the pack can't be read: {error.strerror}") from error
 
 
+Relocate = Callable[[Location, str], Location | None]
+"""Where a record is now that was at a location in a pack that is gone; its SOP Instance UID is empty if not known."""
+
+
 class Blobs:
     """The instances of a data directory. Thread-safe; keeps the packs used last open."""
 
@@ -171,22 +181,43 @@ class Blobs:
         *,
         mirror: Path | None = None,
         damage: DamageList | None = None,
+        relocate: Relocate | None = None,
     ) -> None:
-        """What is damaged is read from `mirror` instead; what no copy has whole is marked in `damage`."""
+        """What is damaged is read from `mirror` instead; what no copy has whole is marked in `damage`; `relocate` is
+        asked for what was in packs compacted away meanwhile."""
         self._directory = directory
         self._mirror = mirror
         self._damage = damage
+        self._relocate = relocate
         self._limit = open_packs
         self._lock = threading.Lock()
         self._files: OrderedDict[int, _PackFile] = OrderedDict()
 
-    def open(self, location: Location, record: Record | None = None, *, content: bool = True) -> Reader:
+    def open(
+        self, location: Location, record: Record | None = None, *, content: bool = True, instance: str = ""
+    ) -> Reader:
         """A reader of the record at `location`; `record` saves reading the metadata where it is known.
 
-        Without `content` nothing is read ahead for the content, for those who only want the header.
+        Without `content` nothing is read ahead for the content, for those who only want the header. `instance` is the
+        SOP Instance UID: the surest way to find what was moved since its location was looked up.
 
         Raises DamagedInstance when the pack is missing or the metadata is damaged.
         """
+        return Reader(self, self._file(location), location, record, content=content)
+
+    def locate(self, pack: int, offset: int) -> Location:
+        """The location of the record that begins at an offset of a pack, for those who don't know its size.
+
+        Raises DamagedInstance when no copy tells.
+        """
+        place = Location(pack, offset, 0)
+        file = self._file(place)
+        for each in chain((file,), self.others(place, file)):
+            with suppress(OSError, TornRecord):
+                return Location(pack, offset, measure(os.pread(each.fd, FIXED_SIZE, offset)).total)
+        raise DamagedInstance(place, "the record doesn't say how long it is")
+
+    def _file(self, location: Location) -> _PackFile:
         with self._lock:
             file = self._files.get(location.pack)
             if file is None:
@@ -196,7 +227,7 @@ class Blobs:
                     self._files.popitem(last=False)
             else:
                 self._files.move_to_end(location.pack)
-        return Reader(self, file, location, record, content=content)
+            return file
 
     def others(self, location: Location, used: _PackFile) -> Iterator[_PackFile]:
         """Further files to read a record from: the pack as it is now, if it was healed meanwhile, and the mirror's."""
