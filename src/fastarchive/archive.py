@@ -43,7 +43,7 @@ from fastarchive.query.headers import HeaderReader, StoredHeader
 from fastarchive.store.blobs import Blobs, DamagedInstance, Reader
 from fastarchive.store.damage import DamageList
 from fastarchive.store.intake import HEADER_LIMIT, SPILL, Intake
-from fastarchive.store.log import SEAL_SIZE, Log
+from fastarchive.store.log import SEAL_SIZE, Log, LogStatus
 from fastarchive.store.mirror import MirrorWait
 from fastarchive.store.record import Location
 from fastarchive.store.recovery import RecoveryReport, recover
@@ -317,6 +317,10 @@ class Archive:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+
+    def log_status(self) -> LogStatus:
+        """What the log of this process has done, and what it is waiting for. Raises ReadOnlyArchive."""
+        return self._writable().status()
 
     def status(self) -> dict[str, Any]:
         """Counts and sizes for people and scripts: entities by level, packs and their bytes, index tail, disk."""

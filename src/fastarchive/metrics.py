@@ -31,7 +31,7 @@ _QUERY_SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2
 _RETRIEVE_SECONDS: Final = (0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 
 STORE_STAGES: Final = ("receive", "digest", "compress", "sync", "acknowledge")
-STORE_OUTCOMES: Final = ("stored", "already-present", "conflict", "refused", "no-space", "failed")
+STORE_OUTCOMES: Final = ("stored", "already-present", "conflict", "refused", "no-space", "no-room", "stalled", "failed")
 SUBOPERATION_OUTCOMES: Final = ("completed", "warning", "failed")
 CLOSINGS: Final = ("released", "rejected", "aborted", "peer-aborted", "timeout", "lost", "protocol-error")
 SERVICES: Final = ("C-ECHO", "C-STORE", "C-FIND", "C-MOVE", "C-GET", "read")
@@ -178,6 +178,24 @@ class Metrics:
             "fastarchive_disk_free_bytes",
             "Free space of the file system the packs are on; with a mirror, of the fuller one.",
             multiprocess_mode="livemostrecent",
+            registry=self.registry,
+        )
+        self.arriving_bytes = Gauge(
+            "fastarchive_arriving_bytes",
+            "Bytes in memory of data sets on their way in.",
+            multiprocess_mode="livesum",
+            registry=self.registry,
+        )
+        self.log_stalled_seconds = Gauge(
+            "fastarchive_log_stalled_seconds",
+            "How long the disk has been writing the group of instances under way; 0 when none is.",
+            multiprocess_mode="livemax",
+            registry=self.registry,
+        )
+        self.log_failing = Gauge(
+            "fastarchive_log_failing",
+            "1 while the last group of instances could not be written for an error of the disk, 0 otherwise.",
+            multiprocess_mode="livemax",
             registry=self.registry,
         )
         self.damaged_records = Gauge(

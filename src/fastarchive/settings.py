@@ -29,11 +29,11 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from fastarchive.setting_values import AETitle, AETitles, CharacterSets, Peers
+from fastarchive.setting_values import AETitle, AETitles, CharacterSets, Peers, QueryLimitsByTitle
 
 ENVIRONMENT_PREFIX = "FASTARCHIVE_"
 
-_REPEATED = {"peers": "peer", "character_sets": "character_set"}
+_REPEATED = {"peers": "peer", "character_sets": "character_set", "query_limits": "query_limit"}
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 
 
@@ -148,6 +148,18 @@ class Settings(BaseModel):
         "How long a peer may pause in the middle of a message or owe a response.", _SECONDS, default=60.0
     )
     idle_seconds: Seconds = _field("How long an association may stay open with nothing to do.", _SECONDS, default=600.0)
+    store_seconds: Seconds = _field(
+        "How long a C-STORE may wait for the disk, or for room in memory, before it is answered A700.",
+        _SECONDS,
+        default=30.0,
+    )
+    maximum_in_flight: ByteSize = _field(
+        "Memory for data sets on their way in, of all workers together. Where it is short, senders are slowed down; one"
+        " that still finds no room after store_seconds is answered A700.",
+        "64MiB or more, or a number with KiB, MiB, GiB or TiB",
+        default=ByteSize(512 * 2**20),
+        ge=64 * 2**20,
+    )
     drain_seconds: Seconds = _field(
         "How long running associations may go on after SIGTERM before they are aborted.", _SECONDS, default=30.0
     )
@@ -203,11 +215,32 @@ class Settings(BaseModel):
         le=86_400,
     )
     maximum_headers: int = _field(
-        "Instances one C-FIND may look into for attributes that are not in the index; beyond them it ends with A700"
-        " (out of resources). 0: as many as there are.",
+        "Headers of instances one C-FIND may read for attributes that are not in the index; beyond them it ends with"
+        " A700 (out of resources). 0: as many as there are.",
         "0 or more",
         default=10_000,
         ge=0,
+    )
+    maximum_scanned: int = _field(
+        "Patients, studies, series and instances one C-FIND may look at where the index does not tell which match;"
+        " beyond them it ends with A700 (out of resources). 0: as many as there are.",
+        "0 or more",
+        default=0,
+        ge=0,
+    )
+    maximum_queries: int = _field(
+        "C-FINDs of one calling AE title at once, in each worker; further ones are answered A700 (out of resources) at"
+        " once. 0: any number.",
+        "0 or more",
+        default=0,
+        ge=0,
+    )
+    query_limits: QueryLimitsByTitle = _field(
+        "Other limits of C-FIND for some callers, by calling AE title: `matches`, `seconds`, `headers`, `scanned` and"
+        " `queries` instead of `maximum_matches`, `maximum_find_seconds` and so on. The option is repeated; in the"
+        " environment commas join them.",
+        "AET=NAME:NUMBER each, several joined by semicolons: VIEWER=matches:500;seconds:10; in the file a table each",
+        default_factory=dict,
     )
     match_unknown: bool = _field(
         "Let keys match where an entity has no value for them (PS3.4 C.2.2.1.2), UIDs and other unique keys excepted."
@@ -401,6 +434,10 @@ def reference() -> str:
         "",
         "[character_sets]",
         'CT1 = "GB18030"',
+        "",
+        "[query_limits.RESEARCH]",
+        "matches = 5000",
+        "queries = 1",
         "```",
         "",
     ]

@@ -45,7 +45,8 @@ SERVICES: Final[dict[str, dict[str, str]]] = {
     "C-ECHO": {"SUCCESS": "always"},
     "C-STORE": {
         "SUCCESS": "the instance is on stable storage, or the identical instance was there already",
-        "OUT_OF_RESOURCES": "no space above the reserve, or no memory or files; nothing was stored",
+        "OUT_OF_RESOURCES": "no space above the reserve, no files, or for `store_seconds` no room in memory "
+        "(`maximum_in_flight`): nothing was stored; or the disk did not answer for so long: send it again",
         "DATA_SET_DOES_NOT_MATCH": "a UID is missing, malformed, or not the command's; or the SOP Instance UID is "
         "stored with other content: the first is kept",
         "CANNOT_UNDERSTAND": "no data set, or one that can't be read",

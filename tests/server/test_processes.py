@@ -67,7 +67,7 @@ def test_pages(archive: RunningArchive) -> None:
     code, body = archive.get("/readyz")
     assert code == 200
     checks = json.loads(body)["checks"]
-    assert set(checks) == {"serving", "index writer", "index tail", "disk", "archive"}
+    assert set(checks) == {"serving", "index writer", "index tail", "disk", "writing", "archive"}
     assert all(check["ready"] for check in checks.values())
     code, body = archive.get("/")
     assert code == 200

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 
 from fastarchive.archive import Outcome, Receipt
+from fastarchive.store.log import LogStatus
 from fastarchive.store.record import Location
 from fastarchive.upperlayer import (
     AssociationAborted,
@@ -131,6 +132,14 @@ class FakeIntake:
     def pending(self) -> int:
         return len(self.data) - self.drained
 
+    @property
+    def held(self) -> int:
+        return self.pending
+
+    @property
+    def spooled(self) -> bool:
+        return False
+
     def write(self, chunk: bytes) -> None:
         assert not self.closed
         self.data += chunk
@@ -146,7 +155,10 @@ class FakeIntake:
 
 
 class FakeArchive:
-    """Takes instances in and answers with `outcome`, or fails with `error` (in submit) or `late_error` (in the log)."""
+    """Takes instances in and answers with `outcome`, or fails with `error` (in submit) or `late_error` (in the log).
+
+    `pending` is the answer of a disk that takes its time, `stalled` the seconds it has been silent.
+    """
 
     def __init__(
         self,
@@ -155,12 +167,19 @@ class FakeArchive:
         error: Exception | None = None,
         late_error: Exception | None = None,
         drain_error: Exception | None = None,
+        pending: Future[Receipt] | None = None,
+        stalled: float = 0.0,
     ) -> None:
+        self.pending = pending
+        self.stalled = stalled
         self.outcome = outcome
         self.error = error
         self.late_error = late_error
         self.drain_error = drain_error
         self.intakes: list[FakeIntake] = []
+
+    def log_status(self) -> LogStatus:
+        return LogStatus(None, 0, 0, 0, 0, 0, self.stalled)
 
     def receive(self, **identity: str) -> FakeIntake:
         intake = FakeIntake(drain_error=self.drain_error, **identity)
@@ -170,6 +189,8 @@ class FakeArchive:
     def submit(self, intake: FakeIntake) -> Future[Receipt]:
         if self.error is not None:
             raise self.error
+        if self.pending is not None:
+            return self.pending
         future: Future[Receipt] = Future()
         if self.late_error is not None:
             future.set_exception(self.late_error)

@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import errno
-from contextlib import ExitStack
-from dataclasses import replace
+from concurrent.futures import Future
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from fastarchive.archive import Outcome
+from fastarchive.archive import Outcome, Receipt
 from fastarchive.metrics import Metrics, exposition
 from fastarchive.services import storage
-from fastarchive.services.context import Arrivals, open_context
+from fastarchive.services.arrivals import Arrivals
+from fastarchive.services.context import Limits, open_context
 from fastarchive.store.intake import SPILL, IntakeError
 from fastarchive.store.log import LogBroken, NoSpace
 from fastarchive.upperlayer import AssociationAborted
 from tests.services.fakes import FakeArchive, FakeAssociation, FakeMessage, store_request
 
 
-def store(archive: FakeArchive, message: FakeMessage, metrics: Metrics | None = None) -> FakeAssociation:
+def store(
+    archive: FakeArchive,
+    message: FakeMessage,
+    metrics: Metrics | None = None,
+    *,
+    arrivals: Arrivals | None = None,
+    limits: Limits | None = None,
+    closed: bool = True,
+) -> FakeAssociation:
     association: Any = FakeAssociation()
     opened: Any = archive
     request: Any = message
 
     async def main() -> None:
-        with open_context(opened, metrics=metrics or Metrics(("CT1",))) as context:
+        own = metrics or Metrics(("CT1",))
+        with open_context(opened, metrics=own, arrivals=arrivals, limits=limits) as context:
             await storage.handle(association, request, context)
 
     anyio.run(main)
     fake: FakeAssociation = association
-    assert all(intake.closed for intake in archive.intakes)
+    assert all(bool(intake.closed) is closed for intake in archive.intakes)
     assert not message.left
     return fake
 
@@ -94,7 +103,9 @@ def test_S2_no_space_gets_A700(error: Exception) -> None:
     assert store(FakeArchive(late_error=error), store_request()).statuses == [0xA700]
 
 
-@pytest.mark.parametrize("error", [LogBroken("EIO"), OSError(errno.EIO, "broken"), ValueError("SMITH^JOHN")])
+@pytest.mark.parametrize(
+    "error", [LogBroken("EIO"), OSError(errno.EIO, "broken"), OSError(errno.EROFS, "ro"), ValueError("SMITH^JOHN")]
+)
 def test_S3_everything_else_that_goes_wrong_gets_0110(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     association = store(FakeArchive(late_error=error), store_request())
     assert association.statuses == [0x0110]
@@ -117,21 +128,58 @@ def test_a_large_data_set_is_never_held_whole() -> None:
 def test_the_more_data_sets_arrive_the_less_each_holds() -> None:
     arrivals = Arrivals(memory=4 * SPILL)
     assert arrivals.share == SPILL
-    with ExitStack() as many:
-        for _ in range(63):
-            many.enter_context(arrivals.one())
-        archive = FakeArchive()
-        opened: Any = archive
-        request: Any = store_request([b"x" * 2**16] * 40)
-        association: Any = FakeAssociation()
+    others = [arrivals.begin() for _ in range(63)]
+    archive = FakeArchive()
+    store(archive, store_request([b"x" * 2**16] * 40), arrivals=arrivals)
+    assert archive.intakes[0].most_pending <= SPILL // 16 + 2**16
+    for other in others:
+        other.end()
+    assert arrivals.under_way == arrivals.held == 0
 
-        async def main() -> None:
-            with open_context(opened) as context:
-                await storage.handle(association, request, replace(context, arrivals=arrivals))
 
-        anyio.run(main)
-        assert archive.intakes[0].most_pending <= SPILL // 16 + 2**16
-    assert arrivals.under_way == 0
+def test_without_room_it_goes_to_the_spool_first() -> None:
+    arrivals = Arrivals(memory=SPILL)
+    arrivals.begin().add(SPILL - 2**20)
+    archive = FakeArchive()
+    assert store(archive, store_request([b"x" * 2**18] * 40), arrivals=arrivals).statuses == [0x0000]
+    assert archive.intakes[0].most_pending <= 2**20
+    assert arrivals.held == SPILL - 2**20
+
+
+def test_S2_without_room_for_long_it_is_refused_with_A700_and_read_to_its_end() -> None:
+    arrivals = Arrivals(memory=SPILL, patience=0.02)
+    other = arrivals.begin()
+    other.add(SPILL)
+    metrics = Metrics(("CT1",))
+    message = store_request([b"x" * 2**18] * 4)
+    association = store(FakeArchive(), message, metrics, arrivals=arrivals)
+    assert association.statuses == [0xA700]
+    assert "too much" in association.sent[0][1].error_comment
+    assert 'fastarchive_store_instances_total{calling_ae="CT1",outcome="no-room"} 1.0' in exposition(metrics).decode()
+    assert arrivals.held == SPILL
+    other.end()
+    assert store(FakeArchive(), store_request([b"x" * 2**18] * 4), arrivals=arrivals).statuses == [0x0000]
+
+
+def test_S2_a_disk_that_does_not_answer_gets_A700_after_a_while() -> None:
+    future: Future[Receipt] = Future()
+    archive = FakeArchive(pending=future)
+    arrivals = Arrivals()
+    association = store(archive, store_request(), arrivals=arrivals, limits=Limits(store_seconds=0.02), closed=False)
+    assert association.statuses == [0xA700]
+    assert "disk" in association.sent[0][1].error_comment
+    # The log still has the record: its memory is counted, and given back when the disk is done with it.
+    assert archive.intakes[0].closed == 0
+    assert arrivals.held == len(b"dataset")
+    future.set_exception(LogBroken("at last"))
+    assert archive.intakes[0].closed == 1
+
+
+def test_S2_while_the_disk_does_not_answer_nobody_waits_for_it() -> None:
+    archive = FakeArchive(stalled=31.0)
+    association = store(archive, store_request())
+    assert association.statuses == [0xA700]
+    assert archive.intakes == []
 
 
 def test_S3_another_sop_class_than_the_contexts_gets_0122() -> None:

@@ -12,6 +12,7 @@ import pytest
 from fastarchive import settings
 from fastarchive.archive import Archive
 from fastarchive.metrics import Metrics
+from fastarchive.store.log import LogStatus
 from fastarchive.web.app import create_app
 from fastarchive.web.state import WebState
 
@@ -25,6 +26,10 @@ class FakeView:
 class FakeArchive:
     def __init__(self) -> None:
         self.error: Exception | None = None
+        self.log = LogStatus(None, 0, 0, 0, 0, 0)
+
+    def log_status(self) -> LogStatus:
+        return self.log
 
     def view(self) -> FakeView:
         if self.error is not None:
@@ -65,8 +70,8 @@ class Site:
         body = answer.json()
         failing = {name for name, check in body["checks"].items() if not check["ready"]}
         assert answer.status_code == (200 if body["ready"] else 503)
-        assert body["ready"] is (failing <= {"disk"})
-        assert body["degraded"] is (failing == {"disk"})
+        assert body["ready"] is (failing <= {"disk", "writing"})
+        assert body["degraded"] is (body["ready"] and failing != set())
         return failing
 
 
@@ -93,6 +98,20 @@ def test_degraded_when_the_disk_is_full(tmp_path: Path) -> None:
     site = Site(tmp_path, reserve="1000TiB")
     assert site.failing() == {"disk"}
     assert ">degraded<" in site.get("/").text
+
+
+def test_degraded_while_the_disk_does_not_answer(site: Site) -> None:
+    site.archive.log = site.archive.log._replace(stalled=40.0)
+    assert site.failing() == {"writing"}
+    site.state.observe()
+    assert "fastarchive_log_stalled_seconds 40.0\n" in site.get("/metrics").text
+
+
+def test_degraded_while_the_disk_fails(site: Site) -> None:
+    site.archive.log = site.archive.log._replace(failure="Input/output error")
+    assert site.failing() == {"writing"}
+    site.state.observe()
+    assert "fastarchive_log_failing 1.0\n" in site.get("/metrics").text
 
 
 def test_not_ready_when_the_archive_fails_and_alive_all_the_same(site: Site) -> None:

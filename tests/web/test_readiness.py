@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fastarchive.store.log import LogStatus
 from fastarchive.web.page import flatten, start_page
 from fastarchive.web.readiness import (
     CAUGHT_UP,
@@ -15,6 +16,7 @@ from fastarchive.web.readiness import (
     is_degraded,
     is_ready,
     serving,
+    writing,
 )
 
 
@@ -98,3 +100,26 @@ def test_start_page_escapes_what_it_shows() -> None:
     assert "1 234 567" in page
     assert "/a&amp;b" in page
     assert "not ready" in page
+
+
+IDLE = LogStatus(None, 0, 0, 0, 0, 0)
+
+
+def test_a_disk_that_answers_is_fine() -> None:
+    assert writing(IDLE, read_only=False).ready
+    assert writing(IDLE._replace(stalled=0.2), read_only=False).ready
+
+
+@pytest.mark.parametrize(
+    ("log", "read_only", "why"),
+    [
+        (IDLE._replace(stalled=12.4), False, "hasn't answered for 12 s"),
+        (IDLE._replace(failure="Input/output error"), False, "Input/output error"),
+        (IDLE, True, "reading only"),
+    ],
+)
+def test_a_disk_that_can_not_be_written_is_degraded_and_says_why(log: LogStatus, read_only: bool, why: str) -> None:
+    checks = [serving(draining=False), writing(log, read_only)]
+    assert is_ready(checks)
+    assert is_degraded(checks)
+    assert why in checks[1].detail

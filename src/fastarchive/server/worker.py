@@ -17,32 +17,44 @@ from fastarchive.metrics import Metrics
 from fastarchive.server.control import Control, Orders
 from fastarchive.server.http import HttpServer
 from fastarchive.server.run_directory import RunDirectory
-from fastarchive.services.context import Limits, ServiceContext, open_context
+from fastarchive.services.arrivals import Arrivals
+from fastarchive.services.context import Limits as ServiceLimits
+from fastarchive.services.context import ServiceContext, open_context
 from fastarchive.services.dispatch import handle_association
 from fastarchive.services.observer import MetricsObserver
 from fastarchive.services.policy import acceptor_policy
 from fastarchive.settings import Settings
-from fastarchive.upperlayer import Drain, Timeouts, serve
+from fastarchive.upperlayer import Drain, Limits, Timeouts, serve
 from fastarchive.web.app import create_app
 from fastarchive.web.state import WebState
 
 logger = logging.getLogger("fastarchive.server.worker")
 
+LEAST_MEMORY = 32 * 2**20
+"""Bytes a worker needs for any data set to find room: a header of 16 MiB is held until it is whole."""
 OBSERVE_SECONDS = 5.0
 """How often the gauges that nobody sets in passing are set."""
 
 
-def service_limits(settings: Settings) -> Limits:
+def service_limits(settings: Settings) -> ServiceLimits:
     """The settings as the services take them."""
-    return Limits(
+    return ServiceLimits(
         find_answers=settings.maximum_matches,
         find_seconds=settings.maximum_find_seconds,
         find_headers=settings.maximum_headers,
+        find_scanned=settings.maximum_scanned,
+        find_queries=settings.maximum_queries,
         identifier=settings.maximum_identifier,
         response_seconds=settings.dimse_seconds,
         connect_seconds=settings.acse_seconds,
         maximum_pdu=settings.maximum_pdu,
+        store_seconds=settings.store_seconds,
     )
+
+
+def share_of_memory(settings: Settings) -> int:
+    """What one worker may hold of data sets on their way in, bytes."""
+    return max(LEAST_MEMORY, settings.maximum_in_flight // settings.workers)
 
 
 def timeouts(settings: Settings) -> Timeouts:
@@ -68,6 +80,7 @@ async def serve_dicom(listener: socket.socket, settings: Settings, context: Serv
         handler=partial(handle_association, context=context),
         maximum_associations=settings.maximum_associations,
         timeouts=timeouts(settings),
+        limits=Limits(together=share_of_memory(settings) // 4),
         observer=MetricsObserver(context.metrics),
         drain=drain,
     )
@@ -101,11 +114,17 @@ async def work(control: Control, orders: Orders) -> None:
             match_unknown=settings.match_unknown,
             character_sets=settings.character_sets,
             limits=service_limits(settings),
+            query_limits=settings.query_limits,
+            arrivals=Arrivals(share_of_memory(settings) * 3 // 4, settings.store_seconds),
         ) as context,
     ):
         drain = Drain(settings.drain_seconds)
         state = WebState(
-            archive=archive, metrics=metrics, settings=settings, processes=RunDirectory(settings.data).processes
+            archive=archive,
+            metrics=metrics,
+            settings=settings,
+            processes=RunDirectory(settings.data).processes,
+            arriving=lambda: context.arrivals.held,
         )
         server = HttpServer(create_app(state))
         async with anyio.create_task_group() as group:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from fastarchive.metrics import Metrics
 from fastarchive.query.headers import MOST_HEADERS
+from fastarchive.services.arrivals import Arrivals
 from fastarchive.services.threads import Threads
-from fastarchive.setting_values import Peer
-from fastarchive.store.intake import SPILL
+from fastarchive.setting_values import Peer, QueryLimits
 
 if TYPE_CHECKING:
     from fastarchive.archive import Archive
 
-__all__ = ["MEBIBYTE", "Arrivals", "Limits", "Peer", "ServiceContext", "open_context"]
+__all__ = ["MEBIBYTE", "Limits", "Peer", "ServiceContext", "open_context"]
 
 MEBIBYTE: Final = 2**20
 
@@ -26,49 +27,28 @@ MEBIBYTE: Final = 2**20
 class Limits:
     """What one association may ask of the archive.
 
-    find_answers, find_seconds, find_headers: answers to one C-FIND, seconds one may take and headers of instances one
-    may read before it ends with A700; 0: no limit.
+    find_answers, find_seconds, find_headers, find_scanned: answers to one C-FIND, seconds one may take, headers it may
+    read and entities it may look at before it ends with A700; find_queries: how many one calling AE title may have
+    under way at once. 0: no limit.
     identifier: bytes of a request identifier. pending_interval: seconds between pending C-MOVE and C-GET responses.
     read_ahead: an instance up to this many bytes is read whole before it is sent; a larger one is verified first and
     then streamed. connect_seconds: for a C-MOVE destination to accept a connection, and then to answer the association
     request. response_seconds: for the other side to answer a sub-operation. maximum_pdu: bytes, told to a destination.
+    store_seconds: how long a C-STORE may wait for the disk before it ends with A700; 0: no limit.
     """
 
     find_answers: int = 0
     find_seconds: float = 0.0
     find_headers: int = MOST_HEADERS
+    find_scanned: int = 0
+    find_queries: int = 0
     identifier: int = MEBIBYTE
     pending_interval: float = 0.5
     read_ahead: int = 8 * MEBIBYTE
     connect_seconds: float = 15.0
     response_seconds: float = 60.0
     maximum_pdu: int = 128 * 1024
-
-
-@dataclass(slots=True)
-class Arrivals:
-    """The data sets on their way in, which together may hold about `memory` bytes before they go to the spool.
-
-    A few large ones may each hold as much as suits the work on them; the more there are, the less each: otherwise the
-    memory taken would be for the peers to choose, who may open hundreds of associations and pause in each.
-    """
-
-    memory: int = 256 * MEBIBYTE
-    under_way: int = 0
-
-    @property
-    def share(self) -> int:
-        """Bytes that one data set may hold now."""
-        return min(SPILL, self.memory // max(1, self.under_way))
-
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """While one data set arrives."""
-        self.under_way += 1
-        try:
-            yield
-        finally:
-            self.under_way -= 1
+    store_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +73,14 @@ class ServiceContext:
     limits: Limits = Limits()
     arrivals: Arrivals = field(default_factory=Arrivals)
 
+    limits_by_caller: Mapping[str, Limits] = field(default_factory=dict)
+    running_queries: Counter[str] = field(default_factory=Counter)
+    """C-FINDs under way, by calling AE title; counted in the event loop."""
+
+    def limits_for(self, calling_ae: str) -> Limits:
+        """What a caller may ask of the archive."""
+        return self.limits_by_caller.get(calling_ae, self.limits)
+
     @property
     def ae_title(self) -> str:
         """The archive's own AE title."""
@@ -114,6 +102,8 @@ def open_context(
     match_unknown: bool = False,
     character_sets: Mapping[str, str] | None = None,
     limits: Limits | None = None,
+    query_limits: Mapping[str, QueryLimits] | None = None,
+    arrivals: Arrivals | None = None,
     threads: int | None = None,
 ) -> Iterator[ServiceContext]:
     """A context with its own threads, which are stopped at the end.
@@ -122,6 +112,7 @@ def open_context(
     """
     size = threads or len(os.sched_getaffinity(0)) + 1
     peers = dict(peers or {})
+    limits = limits or Limits()
     ingest, queries, retrieves = (Threads(size, name) for name in ("ingest", "query", "retrieve"))
     try:
         yield ServiceContext(
@@ -135,8 +126,22 @@ def open_context(
             accept_unknown_sop_classes=accept_unknown_sop_classes,
             match_unknown=match_unknown,
             character_sets=character_sets or {},
-            limits=limits or Limits(),
+            limits=limits,
+            limits_by_caller={title: _limited(limits, special) for title, special in (query_limits or {}).items()},
+            arrivals=arrivals or Arrivals(),
         )
     finally:
         for pool in (ingest, queries, retrieves):
             pool.close()
+
+
+def _limited(limits: Limits, special: QueryLimits) -> Limits:
+    """The limits of a caller: what is not said of it is as for everybody."""
+    return replace(
+        limits,
+        find_answers=limits.find_answers if special.matches is None else special.matches,
+        find_seconds=limits.find_seconds if special.seconds is None else special.seconds,
+        find_headers=limits.find_headers if special.headers is None else special.headers,
+        find_scanned=limits.find_scanned if special.scanned is None else special.scanned,
+        find_queries=limits.find_queries if special.queries is None else special.queries,
+    )

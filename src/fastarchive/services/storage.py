@@ -1,6 +1,7 @@
 """Storage service class: C-STORE (PS3.4 Annex B).
 
-The data set flows into an intake as it arrives, in bounded memory. The work on it, from the digest to the compressed
+The data set flows into an intake as it arrives, in bounded memory, and with all others in the memory there is for them
+together. The work on it, from the digest to the compressed
 record, is one job of a worker thread, which also hands the record to the log. The response is sent when the record is
 on stable storage (S1): Success for a new instance and for one that is there already, a failure for everything that was
 not stored, and among them, under the policy *keep first*, a different data set with the UID of a stored one (S3).
@@ -9,20 +10,20 @@ not stored, and among them, under the policy *keep first*, a different data set 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import Future
-from errno import EDQUOT, EMFILE, ENFILE, ENOMEM, ENOSPC
+from collections.abc import AsyncIterator, Mapping
+from errno import EDQUOT, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, EROFS
+from functools import partial
 from time import perf_counter
 from typing import Final, NamedTuple
 
-from anyio import CancelScope
-
 from fastarchive.archive import Outcome, Receipt
 from fastarchive.services import status
+from fastarchive.services.arrivals import NoRoom
 from fastarchive.services.context import ServiceContext
 from fastarchive.services.faults import log_unexpected
+from fastarchive.services.keeper import Keeper
 from fastarchive.services.responses import caller_of, response_to
-from fastarchive.store.intake import Intake, IntakeError
+from fastarchive.store.intake import IntakeError
 from fastarchive.store.log import LogBroken, NoSpace
 from fastarchive.upperlayer import Association, AssociationError, Command, Message, PresentationContext
 
@@ -32,6 +33,7 @@ _log: Final = logging.getLogger(__name__)
 
 _AFFECTED_SOP_CLASS: Final = 0x0000_0002
 _AFFECTED_SOP_INSTANCE: Final = 0x0000_1000
+_DISK_FAILED: Final = frozenset({EIO, EROFS})
 _OUT_OF_RESOURCES: Final = frozenset({ENOSPC, EDQUOT, EMFILE, ENFILE, ENOMEM})
 
 
@@ -52,6 +54,8 @@ _ANSWERS: Final[Mapping[Outcome, _Answer]] = {
     ),
 }
 _NO_SPACE: Final = _Answer(status.OUT_OF_RESOURCES, "no-space", "out of resources, nothing was stored")
+_NO_ROOM: Final = _Answer(status.OUT_OF_RESOURCES, "no-room", "too much is arriving at once, nothing was stored")
+_STALLED: Final = _Answer(status.OUT_OF_RESOURCES, "stalled", "the disk does not answer, send it again later")
 _LOG_BROKEN: Final = _Answer(status.PROCESSING_FAILURE, "failed", "writing failed, nothing was stored")
 _FAILED: Final = _Answer(status.PROCESSING_FAILURE, "failed", "internal error, nothing was stored")
 
@@ -84,7 +88,10 @@ async def _store(
     association: Association, message: Message, context: ServiceContext, chunks: _Counted, started: float
 ) -> _Answer:
     """Take the data set in and wait until it is durable; every error but the association's becomes an answer."""
-    intake = context.archive.receive(
+    archive, limit = context.archive, context.limits.store_seconds
+    if limit and archive.log_status().stalled > limit:
+        return _STALLED
+    intake = archive.receive(
         transfer_syntax=message.context.transfer_syntax,
         sop_class=message.command.affected_sop_class,
         sop_instance=message.command.affected_sop_instance,
@@ -92,23 +99,26 @@ async def _store(
         called_ae=association.called_ae,
         character_set=context.character_sets.get(association.calling_ae, ""),
     )
-    ours = True
+    arrivals, threads = context.arrivals, context.ingest
+    arrival = arrivals.begin()
+    keeper = Keeper(intake, arrival.end, threads)
     try:
-        with context.arrivals.one():
-            async for chunk in chunks:
-                intake.write(chunk)
-                if intake.pending >= context.arrivals.share:
-                    with CancelScope(shield=True):  # the thread works on the intake until it is done
-                        await context.ingest.run(intake.drain)
-        ours = False
-        receipt = await context.ingest.run_then_wait(_submission(context, intake))
+        async for chunk in chunks:
+            if not arrival.take(len(chunk)):
+                await threads.run(keeper.drain, limit=limit)
+                arrival.keep(intake.held)
+                await arrival.wait(len(chunk))
+            intake.write(chunk)
+            if intake.pending >= arrivals.share:
+                await threads.run(keeper.drain, limit=limit)
+                arrival.keep(intake.held)
+        receipt = await threads.run_then_wait(partial(keeper.submit, archive), limit=limit)
     except AssociationError:
         raise
     except Exception as error:  # the sender gets a status for whatever went wrong
         return _answer_for_error(error)
     finally:
-        if ours:
-            intake.close()
+        keeper.leave()
     _observe_stages(context, receipt)
     return _ANSWERS[receipt.outcome]
 
@@ -159,21 +169,6 @@ def _refusal(command: Command, presentation: PresentationContext) -> _Answer | N
     return None
 
 
-def _submission(context: ServiceContext, intake: Intake) -> Callable[[], Future[Receipt]]:
-    """The job of the worker thread, which owns `intake` from now on: finish the record and hand it to the log."""
-
-    def submit() -> Future[Receipt]:
-        try:
-            future = context.archive.submit(intake)
-        except BaseException:
-            intake.close()
-            raise
-        future.add_done_callback(lambda _: intake.close())
-        return future
-
-    return submit
-
-
 def _answer_for_error(error: Exception) -> _Answer:
     """The status for a data set that was not stored (S2); unforeseen errors get a line in the log."""
     if isinstance(error, IntakeError):
@@ -182,6 +177,13 @@ def _answer_for_error(error: Exception) -> _Answer:
     if isinstance(error, NoSpace) or (isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES):
         return _NO_SPACE
     if isinstance(error, LogBroken):
+        return _LOG_BROKEN
+    if isinstance(error, NoRoom):
+        return _NO_ROOM
+    if isinstance(error, TimeoutError) and not error.errno:
+        return _STALLED
+    if isinstance(error, OSError) and error.errno in _DISK_FAILED:
+        _log.error("the spool can't be written: %s", error.strerror)
         return _LOG_BROKEN
     log_unexpected(_log, "C-STORE", error)
     return _FAILED

@@ -71,9 +71,12 @@ class Threads:
         self._deliveries: _Deliveries | None = None
         self._closed = False
 
-    async def run(self, function: Callable[[], T]) -> T:
-        """Call `function` in a worker thread and return what it returns, or raise what it raises."""
-        return await self.start(function)
+    async def run(self, function: Callable[[], T], *, limit: float = 0.0) -> T:
+        """Call `function` in a worker thread and return what it returns, or raise what it raises.
+
+        Raises TimeoutError after `limit` seconds, if not 0; the function then runs to its end unattended.
+        """
+        return await self._within(self.start(function), limit)
 
     def start(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """Call `function` in a worker thread; the future has its result. Cancelling the future drops the result."""
@@ -88,8 +91,11 @@ class Threads:
         self._submit(job)
         return future
 
-    async def run_then_wait(self, function: Callable[[], concurrent.futures.Future[T]]) -> T:
-        """Call `function` in a worker thread, then wait for the future it returns without holding the thread."""
+    async def run_then_wait(self, function: Callable[[], concurrent.futures.Future[T]], *, limit: float = 0.0) -> T:
+        """Call `function` in a worker thread, then wait for the future it returns without holding the thread.
+
+        Raises TimeoutError when both together take longer than `limit` seconds, if not 0.
+        """
         deliveries, future = self._prepare()
 
         def finished(inner: concurrent.futures.Future[T]) -> None:
@@ -106,8 +112,7 @@ class Threads:
                 deliveries.post((future, None, error))
 
         self._submit(job)
-        result: T = await future
-        return result
+        return await self._within(future, limit)
 
     def submit(self, function: Callable[[], object]) -> None:
         """Call `function` in a worker thread some time soon and don't wait; what it raises is dropped."""
@@ -127,6 +132,16 @@ class Threads:
             for thread in self._threads:
                 thread.join()
 
+    async def _within(self, future: asyncio.Future[T], limit: float) -> T:
+        if not limit:
+            return await future
+        # A tenth of what a cancel scope costs.
+        alarm = future.get_loop().call_later(limit, _give_up, future)
+        try:
+            return await future
+        finally:
+            alarm.cancel()
+
     def _prepare(self) -> tuple[_Deliveries, asyncio.Future[Any]]:
         loop = asyncio.get_running_loop()
         if self._deliveries is None or self._deliveries.loop is not loop:
@@ -145,3 +160,8 @@ class Threads:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+
+
+def _give_up(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())

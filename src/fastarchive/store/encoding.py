@@ -84,6 +84,11 @@ class BlockEncoder:
         self._waiting = 0
         self._skip_finished()
 
+    @property
+    def waiting(self) -> int:
+        """Bytes of content that are not in a block yet."""
+        return self._waiting
+
     def feed(self, data: Buffer) -> None:
         """More content; `data` must not change until :meth:`finish`. Raises OSError from the spool."""
         self._parts.append(data)

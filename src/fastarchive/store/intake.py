@@ -6,6 +6,7 @@ import re
 import struct
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -103,6 +104,16 @@ class Intake:
     def pending(self) -> int:
         """Bytes waiting in memory; from :data:`SPILL` on, :meth:`drain` has to run before more is written."""
         return self._pending_size
+
+    @property
+    def held(self) -> int:
+        """Bytes it holds in memory between two calls: what is pending, and what the next block is to be made of."""
+        return self._pending_size + (self._encoder.waiting if self._encoder is not None else 0)
+
+    @property
+    def spooled(self) -> bool:
+        """Whether it has a spool file, which takes time to remove when it is large."""
+        return self._spool is not None
 
     def write(self, chunk: Buffer) -> None:
         """The next bytes of the data set. Only collects; copies what isn't `bytes`."""
@@ -280,6 +291,8 @@ def _scan_deflated(data: bytes) -> Header:
         except zlib.error:
             return Header({}, 0, None, complete=False, damage="not deflated", encoding=EXPLICIT_LITTLE)
         header = scan_header(plain, EXPLICIT_LITTLE, STORED_TAGS)
-        if header.complete or header.damage is not None or len(plain) < size or size >= HEADER_LIMIT:
+        if header.complete or header.damage is not None or len(plain) < size:
             return header
+        if size >= HEADER_LIMIT:  # what more of it came would change nothing
+            return replace(header, damage="the header is too long")
         size *= 4

@@ -54,6 +54,10 @@ class LogStatus(NamedTuple):
     """Appends that failed for lack of space."""
     abandoned: int
     """Packs given up after an error of the disk."""
+    stalled: float = 0.0
+    """Seconds since the writing of the group under way began; 0 when none is."""
+    failure: str = ""
+    """Why the last group could not be written, in the words of the operating system; empty once one could again."""
 
 
 @dataclass(slots=True)
@@ -107,6 +111,8 @@ class Log:
         self._orphans: list[int] = []
         """Packs given up and not settled yet."""
         self._records = self._groups = self._refused = self._abandoned = 0
+        self._busy_since = 0.0
+        self._failure = ""
 
     def append(self, encoded: EncodedRecord) -> Future[Location]:
         """Queue a record. The future resolves once it is durable and readers may see it.
@@ -137,7 +143,11 @@ class Log:
         """Counters since the log was opened."""
         pack = self._pack
         number, end = (pack.pack, pack.end) if pack else (None, 0)
-        return LogStatus(number, end, self._records, self._groups, self._refused, self._abandoned)
+        since = self._busy_since
+        stalled = time.perf_counter() - since if since else 0.0
+        return LogStatus(
+            number, end, self._records, self._groups, self._refused, self._abandoned, stalled, self._failure
+        )
 
     def close(self) -> None:
         """Commit what waits, then seal the pack. Later appends fail. May be called twice."""
@@ -168,6 +178,7 @@ class Log:
                     break
             groups = self._groups
             self._commit(deque(batch))
+            self._busy_since = 0.0
             if self._orphans and self._groups > groups:
                 self._settle_orphans()  # the disk works again
         self._seal()
@@ -177,6 +188,7 @@ class Log:
         """Make everything in `queue` durable, group by group, or fail it."""
         while queue:
             group: list[_Append] = []
+            self._busy_since = time.perf_counter()
             try:
                 pack = self._pack_for(queue[0].encoded.size)
                 group = self._next_group(pack, queue)
@@ -187,6 +199,7 @@ class Log:
                 if not group:
                     group.append(queue.popleft())
                 failure = NoSpace if error.errno in FULL else LogBroken
+                self._failure = "" if failure is NoSpace else error.strerror or type(error).__name__
                 self._refused += len(group) if failure is NoSpace else 0
                 _fail(group, failure(f"the log can't be written: {error.strerror}"))
             except BaseException as error:
@@ -279,6 +292,7 @@ class Log:
             publish_durable(self._disk, copy.fd, end)
         self._records += len(group)
         self._groups += 1
+        self._failure = ""
         synced = time.perf_counter()
         if self._trailing is not None:
             self._trailing.follow(pack.pack)

@@ -17,6 +17,7 @@ from fastarchive.upperlayer.association import Association
 from fastarchive.upperlayer.connection import Connection, read_buffer
 from fastarchive.upperlayer.errors import AssociationError
 from fastarchive.upperlayer.machine import Machine
+from fastarchive.upperlayer.messages import Crowd
 from fastarchive.upperlayer.negotiation import LOCAL_LIMIT_EXCEEDED, REJECTIONS, AcceptorPolicy, Agreement, negotiate
 from fastarchive.upperlayer.options import Limits, Observer, Timeouts
 from fastarchive.upperlayer.pdu import AssociateReject, AssociateRequest
@@ -118,6 +119,7 @@ class _Acceptor:
         self._limits = limits
         self._observer = observer
         self._buffer = read_buffer()
+        self._crowd = Crowd(limits.together)
         self._connections: set[Connection] = set()
         self._associations = 0
         self._changed = anyio.Event()  # replaced each time a connection is gone
@@ -183,7 +185,13 @@ class _Acceptor:
             return answer
 
         return Connection(
-            sock, machine, buffer=self._buffer, timeouts=self._timeouts, limits=self._limits, decide=decide
+            sock,
+            machine,
+            buffer=self._buffer,
+            timeouts=self._timeouts,
+            limits=self._limits,
+            decide=decide,
+            crowd=self._crowd,
         )
 
     async def _run(self, connection: Connection, sock: socket.socket, peer: tuple[str, int]) -> None:

@@ -35,7 +35,7 @@ from fastarchive.upperlayer.machine import (
     Released,
     ReleaseRequested,
 )
-from fastarchive.upperlayer.messages import Inbox
+from fastarchive.upperlayer.messages import Crowd, Inbox
 from fastarchive.upperlayer.negotiation import Agreement
 from fastarchive.upperlayer.options import PROGRESS, Limits, Timeouts
 from fastarchive.upperlayer.pdu import AssociateReject, AssociateRequest
@@ -62,7 +62,7 @@ def read_buffer() -> memoryview:
 class Connection(asyncio.BufferedProtocol):
     """One connection from its first byte to the close of its socket. Everything runs on the event loop.
 
-    `decide` answers an A-ASSOCIATE-RQ (acceptor only).
+    `decide` answers an A-ASSOCIATE-RQ (acceptor only). `crowd` is what its server's connections have in common.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Connection(asyncio.BufferedProtocol):
         timeouts: Timeouts,
         limits: Limits,
         decide: Decide | None = None,
+        crowd: Crowd | None = None,
     ) -> None:
         self.machine = machine
         self.timeouts = timeouts
@@ -81,7 +82,8 @@ class Connection(asyncio.BufferedProtocol):
         self.outcome = "lost"
         self.received = 0
         self.sent = 0
-        self.inbox = Inbox(limit=limits.unconsumed, on_consumed=self._consumed)
+        self._crowd = crowd or Crowd(limits.together)
+        self.inbox = Inbox(limit=limits.unconsumed, on_consumed=self._consumed, crowd=self._crowd)
         loop = asyncio.get_running_loop()
         self.established: asyncio.Future[Agreement | None] = loop.create_future()
         """The agreement; None when there will be none (rejected, aborted, lost: see `inbox.error`, `rejection`)."""
@@ -92,6 +94,7 @@ class Connection(asyncio.BufferedProtocol):
         self._socket = sock
         self._buffer = buffer
         self._limit = limits.unconsumed
+        self._least = min(limits.least, limits.unconsumed)
         self._decide = decide
         self._transport: asyncio.Transport | None = None
         self._reading_paused = False
@@ -137,6 +140,7 @@ class Connection(asyncio.BufferedProtocol):
         for event in self.machine.connection_lost():
             self._handle(event)
         self.inbox.fail(AssociationAborted("connection closed", source=PROVIDER, by_peer=True))
+        self.inbox.leave()
         self._settle()
         self.resume_writing()
         self._read_deadline = inf
@@ -246,7 +250,7 @@ class Connection(asyncio.BufferedProtocol):
             # Without it a sender with Nagle's algorithm on waits 40 ms for our delayed ACK before its last segment.
             with contextlib.suppress(OSError):
                 self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-        if inbox.unconsumed > self._limit:
+        if inbox.unconsumed > self._least and (inbox.unconsumed > self._limit or self._crowd.held > self._crowd.limit):
             self._pause_reading()
         elif machine.state in _OPEN:
             if within_message:
@@ -264,13 +268,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def _pause_reading(self) -> None:
         if not self._reading_paused and self._transport is not None:
-            self._reading_paused = True
+            self._reading_paused = self.inbox.paused = True
             self._transport.pause_reading()
             self._set_read_deadline("", inf)  # it is not the peer that keeps us waiting
 
     def _resume_reading(self) -> None:
         if self._reading_paused and self._transport is not None:
-            self._reading_paused = False
+            self._reading_paused = self.inbox.paused = False
             self._read_mark = self.received
             if self.machine.within_message and self.machine.state in _OPEN:
                 self._set_read_deadline("dimse", self.timeouts.dimse)
@@ -278,8 +282,10 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.resume_reading()
 
     def _consumed(self) -> None:
-        if self._reading_paused and self.inbox.unconsumed <= self._limit // 2:
-            self._resume_reading()
+        if self._reading_paused:
+            crowded = self._crowd.held > self._crowd.limit
+            if self.inbox.unconsumed <= (self._least if crowded else self._limit) // 2:
+                self._resume_reading()
 
     async def wait(self, idle_limit: float, *, between_operations: bool) -> None:
         """Until the inbox is worth looking at; silence of `idle_limit` seconds ends the association, and that of

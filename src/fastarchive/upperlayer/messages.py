@@ -81,14 +81,28 @@ class _Chunks:
         return chunk
 
 
+class Crowd:
+    """What the inboxes of all associations of a server hold together: `held` bytes of the `limit` they should."""
+
+    __slots__ = ("held", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+
+
 class Inbox:
     """What has arrived on an association and was not yet taken.
 
     `unconsumed` is the memory it holds in bytes; `on_consumed` is called when it has shrunk. One task at a time waits.
+    `crowd` counts it together with others.
     """
 
-    def __init__(self, *, limit: int, on_consumed: Callable[[], None]) -> None:
+    def __init__(self, *, limit: int, on_consumed: Callable[[], None], crowd: Crowd | None = None) -> None:
         self.unconsumed = 0
+        self.paused = False
+        """Nothing more arrives until some of it is taken, so what there is must do."""
+        self._crowd = crowd or Crowd(limit)
         self.error: AssociationAborted | None = None
         self.release_requested = False
         self.cancelled: set[int] = set()
@@ -116,7 +130,7 @@ class Inbox:
         message = Message(self, context, command)
         self._messages.append(message)
         self._arriving = message if command.has_data_set else None
-        self.unconsumed += _MESSAGE_COST
+        self._hold(_MESSAGE_COST)
 
     def add_data(self, data: bytes, last: bool) -> None:
         message = self._arriving
@@ -124,7 +138,7 @@ class Inbox:
             return
         if data and not message._discarded:
             message._chunks.append(data)
-            self.unconsumed += len(data) + _CHUNK_COST
+            self._hold(len(data) + _CHUNK_COST)
         if last:
             message._ended = True
             self._arriving = None
@@ -132,7 +146,7 @@ class Inbox:
     def wake(self) -> None:
         """Wake who waits, if there is enough to be worth it."""
         waiter = self._waiter
-        if waiter is not None and not waiter.done() and (self._arriving is None or self.unconsumed >= self._wake_size):
+        if waiter is not None and not waiter.done() and self._is_enough(self._arriving):
             waiter.set_result(None)
 
     def fail(self, error: AssociationAborted) -> None:
@@ -161,7 +175,7 @@ class Inbox:
         if not self._messages:
             return None
         message = self._messages[0]
-        if message is self._arriving and self.unconsumed < self._wake_size:
+        if message is self._arriving and not self._is_enough(message):
             return None
         self._messages.popleft()
         self.consumed(_MESSAGE_COST)
@@ -181,6 +195,19 @@ class Inbox:
         if self.error is not None:
             raise self.error.with_traceback(None)
 
+    def leave(self) -> None:
+        """It is over: whatever is still held goes with the association, and counts no more."""
+        self._crowd.held -= self.unconsumed
+        self._crowd = Crowd(0)
+
+    def _is_enough(self, arriving: Message | None) -> bool:
+        return arriving is None or self.unconsumed >= self._wake_size or self.paused
+
+    def _hold(self, size: int) -> None:
+        self.unconsumed += size
+        self._crowd.held += size
+
     def consumed(self, size: int) -> None:
         self.unconsumed -= size
+        self._crowd.held -= size
         self._on_consumed()

@@ -33,6 +33,10 @@ class Limits:
 
     unconsumed: int = 4 * 1024 * 1024
     """Received and not yet taken by the service; beyond it the socket is not read, and the peer feels it."""
+    together: int = 256 * 1024 * 1024
+    """The same for all associations of a server together; beyond it each may have received only `least` more."""
+    least: int = 256 * 1024
+    """What an association may always have received, so that every one of them moves on."""
     command: int = 64 * 1024
     """Longest command set."""
     association_pdu: int = 1024 * 1024

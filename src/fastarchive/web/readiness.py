@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fastarchive.settings import size_text
+from fastarchive.store.log import LogStatus
 
 STALLED_AFTER = 30.0
 """Seconds without progress after which an index that has something to take in counts as stalled."""
+SLOW_DISK = 5.0
+"""Seconds a group of instances may take to be written before the disk counts as stalled."""
 CAUGHT_UP = 20_000
 """Records a process may still have to search in memory when it takes its first work: some tens of milliseconds."""
 
@@ -86,6 +89,23 @@ def disk(free: int, reserve: int) -> Check:
     if free > reserve:
         return Check("disk", True, detail, needed=False)
     return Check("disk", False, f"{detail}; nothing is stored, all else goes on", needed=False)
+
+
+def writing(log: LogStatus, read_only: bool) -> Check:
+    """Whether what arrives can be written: a disk that fails, that is mounted for reading only, or that doesn't answer.
+
+    Not needed to be ready, as with a full disk. What failed is tried again with the next instance.
+    """
+    detail = ""
+    if read_only:
+        detail = "mounted for reading only"
+    elif log.stalled > SLOW_DISK:
+        detail = f"the disk hasn't answered for {log.stalled:.0f} s"
+    elif log.failure:
+        detail = f"the last write failed: {log.failure}"
+    if detail:
+        return Check("writing", False, f"{detail}; nothing is stored, all else goes on", needed=False)
+    return Check("writing", True, "the disk answers", needed=False)
 
 
 def serving(draining: bool) -> Check:

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fastarchive import __version__
@@ -14,20 +15,32 @@ from fastarchive.archive import Archive
 from fastarchive.metrics import Metrics
 from fastarchive.settings import Settings
 from fastarchive.store.damage import DamageList
-from fastarchive.web.readiness import Check, Tail, TailWatch, disk, index_writer, is_degraded, is_ready, serving
+from fastarchive.web.readiness import (
+    Check,
+    Tail,
+    TailWatch,
+    disk,
+    index_writer,
+    is_degraded,
+    is_ready,
+    serving,
+    writing,
+)
 
 
 @dataclass(slots=True, kw_only=True)
 class WebState:
     """The things behind the pages of one worker. Its methods block for some milliseconds: call them in a thread.
 
-    processes: what the supervisor recorded of the processes. draining: set when this worker takes no more associations.
+    processes: what the supervisor recorded of the processes. arriving: bytes in memory of data sets on their way in.
+    draining: set when this worker takes no more associations.
     """
 
     archive: Archive
     metrics: Metrics
     settings: Settings
     processes: Callable[[], Sequence[Mapping[str, Any]]]
+    arriving: Callable[[], int] = int
     draining: bool = False
     started: float = field(default_factory=time.time)
     _watch: TailWatch = field(default_factory=TailWatch)
@@ -45,8 +58,15 @@ class WebState:
 
     def free(self) -> int:
         """Free bytes where the packs are; with a mirror, on the fuller disk."""
-        folders = [self.settings.data, *([] if self.settings.mirror is None else [self.settings.mirror])]
-        return min(shutil.disk_usage(folder).free for folder in folders)
+        return min(shutil.disk_usage(folder).free for folder in self._folders())
+
+    def _folders(self) -> list[Path]:
+        """Where instances are written to."""
+        return [self.settings.data, *([] if self.settings.mirror is None else [self.settings.mirror])]
+
+    def _read_only(self) -> bool:
+        """Whether a disk that is written to is mounted for reading only, as many are after an error."""
+        return any(os.statvfs(folder).f_flag & os.ST_RDONLY for folder in self._folders())
 
     def observe(self) -> None:
         """Set the gauges that nobody sets in passing."""
@@ -55,6 +75,10 @@ class WebState:
         self.metrics.index_tail_records.set(tail.records)
         self.metrics.disk_free_bytes.set(free)
         self.metrics.damaged_records.set(len(DamageList(self.settings.data).marks()))
+        self.metrics.arriving_bytes.set(self.arriving())
+        log = self.archive.log_status()
+        self.metrics.log_stalled_seconds.set(log.stalled)
+        self.metrics.log_failing.set(bool(log.failure))
 
     def readiness(self) -> list[Check]:
         """Every check of readiness; a check that can't be made is one that failed."""
@@ -63,6 +87,7 @@ class WebState:
             checks += [
                 self._watch.check(self.tail(), time.monotonic()),
                 disk(self.free(), self.settings.reserve),
+                writing(self.archive.log_status(), self._read_only()),
                 Check("archive", True, "open"),
             ]
         except Exception as error:  # whatever is wrong, the answer is "not ready", with its kind
