@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastarchive.store import follow
 from fastarchive.store.follow import Follower, Positions
 from fastarchive.store.log import Log
 from fastarchive.store.pack import list_packs, pack_path
@@ -123,13 +124,53 @@ def test_damaged_metadata_is_passed_over_and_named(tmp_path: Path) -> None:
             log.close()
 
 
-def test_a_pack_that_vanishes_is_let_go(tmp_path: Path) -> None:
+def test_a_pack_that_vanishes_counts_as_read(tmp_path: Path) -> None:
     with Log(tmp_path) as log, Follower(tmp_path) as follower:
         location = log.append(encoded()).result(10)
         assert len(follower.poll(10)) == 1
         pack_path(tmp_path, location.pack).unlink()
         assert follower.poll(10) == []
-        assert follower.positions == Positions()
+        assert follower.positions == Positions({location.pack: location.end})
+
+
+def test_what_vanishes_between_look_and_read_is_found_where_it_is_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Log(tmp_path) as log:
+        old = log.append(encoded()).result(10)
+    listed = follow.list_packs
+
+    def list_packs(directory: Path, after: int = -1) -> list[int]:
+        packs = listed(directory, after)
+        if packs == [old.pack]:  # the moment after the look
+            with Log(tmp_path) as log:
+                log.append(encoded(1)).result(10)
+            pack_path(tmp_path, old.pack).unlink()
+        return packs
+
+    monkeypatch.setattr(follow, "list_packs", list_packs)
+    with Follower(tmp_path) as follower:
+        (found,) = follower.poll(10)
+        assert found[1].sop_instance == encoded(1).record.sop_instance
+
+
+def test_metadata_that_is_damaged_is_read_from_the_mirror(tmp_path: Path) -> None:
+    main, mirror = tmp_path / "main", tmp_path / "mirror"
+    mirror.mkdir()
+    with Log(main, mirror=mirror) as log:
+        locations = [future.result(10) for future in log.append_batch([encoded(number) for number in range(4)])]
+    with pack_path(main, locations[0].pack).open("r+b") as file:
+        for location in locations[1:3]:
+            file.seek(location.offset + 60)
+            file.write(b"\xff\xff")
+    with Follower(main, mirror=mirror) as follower:
+        assert [found for found, _ in follower.poll(10)] == locations
+        assert not follower.damaged
+    with pack_path(main, locations[0].pack).open("r+b") as file:
+        file.write(b"\xff\xff")
+    with Follower(main, mirror=mirror) as follower:
+        assert [found for found, _ in follower.poll(10)] == locations
+        assert not follower.unreadable
 
 
 def _append(directory: Path, first: int) -> None:

@@ -113,6 +113,7 @@ class Document:
         "number_of_instances",
         "number_of_series",
         "number_of_studies",
+        "origin",
         "patient",
         "received",
         "rowid",
@@ -157,6 +158,8 @@ class Document:
         # IMAGE only:
         self.received = 0
         self.location = _NO_LOCATION
+        self.origin: tuple[int, int] | None = None
+        """Pack and offset where its record was first written, if it was moved since."""
         self.digest = _NO_DIGEST
         self.length = 0
         self.transfer_syntax = ""
@@ -182,7 +185,7 @@ class Document:
     @property
     def order(self) -> Order:
         """IMAGE: record order of the record the instance is."""
-        return (self.received, self.location.pack, self.location.offset)
+        return (self.received, *(self.origin or (self.location.pack, self.location.offset)))
 
     @property
     def elements(self) -> dict[int, bytes]:

@@ -7,6 +7,7 @@ without reading everything again:
 * The usual record brings a new instance: its document is made, its attributes are merged, and the counts of its
   series, study and patient go up by one. That it *is* new has been asked of the base first.
 * A record of a known instance is a shadow if it is later. If it is earlier, it takes the place of the known one.
+* A record whose order is known already is the same record, moved: the copy in the later pack is where it is now.
 * A deletion record takes away every record before it, in record order, of what it names. It stays in force (as a
   *tombstone*) for records that are read after it but were received before.
 * Whenever an instance goes away, or a study turns out to belong to another patient, the documents concerned are made
@@ -135,7 +136,7 @@ class Ledger:
     # Instances
 
     def _instance(self, location: Location, record: Record) -> None:
-        order = (record.received, location.pack, location.offset)
+        order = record.order(location)
         study, series, instance = record.study, record.series, record.sop_instance
         if self._is_deleted(order, study, series, instance):
             return
@@ -169,6 +170,8 @@ class Ledger:
     def _again(self, known: Document, location: Location, record: Record, order: Order) -> None:
         """A record of an instance that is known already."""
         if known.order == order:
+            if location.pack > known.location.pack:  # the same record, moved
+                self.instances[known.instance] = _moved(known, location)
             return
         elements = contribution_of(record, location).elements[Level.IMAGE]
         document = _instance_document(record, location, known.patient, encode_elements(elements))
@@ -408,12 +411,23 @@ class Ledger:
 
     def _add_shadow(self, document: Document) -> None:
         shadows = self._shadows(document.instance)
-        if all(each.order != document.order for each in shadows):
+        same = next((each for each in shadows if each.order == document.order), None)
+        if same is None:
             self.shadows[document.instance] = [*shadows, document]
+        elif document.location.pack > same.location.pack:  # the same record, moved
+            self.shadows[document.instance] = [document if each is same else each for each in shadows]
 
 
 def _rowid(document: Document | None) -> int:
     return 0 if document is None else document.rowid
+
+
+def _moved(document: Document, location: Location) -> Document:
+    """An instance's document after its record was moved: nothing else about it has changed."""
+    _, pack, offset = document.order
+    moved = document.copy()
+    moved.location, moved.origin = location, (pack, offset)
+    return moved
 
 
 def _instance_document(record: Record, location: Location, patient: str, encoded: bytes) -> Document:
@@ -426,6 +440,7 @@ def _instance_document(record: Record, location: Location, patient: str, encoded
         encoded=encoded,
     )
     document.received, document.location, document.digest = record.received, location, record.digest
+    document.origin = record.origin
     document.length, document.sop_class = record.length, record.sop_class
     document.transfer_syntax = record.transfer_syntax
     return document

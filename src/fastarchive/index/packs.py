@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,24 +19,31 @@ ReadRecord = Callable[[Location], Record | None]
 
 
 class RecordReader:
-    """Reads the metadata of records at known locations. Not thread-safe."""
+    """Reads the metadata of records at known locations, from the mirror where need be. Not thread-safe."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._files: OrderedDict[int, int] = OrderedDict()
+    def __init__(self, directory: Path, mirror: Path | None = None) -> None:
+        self._copies = (directory,) if mirror is None else (directory, mirror)
+        self._files: OrderedDict[Path, int] = OrderedDict()
 
     def __call__(self, location: Location) -> Record | None:
         """The record at `location`; None if it can't be read any more."""
-        try:
-            fd = self._files.get(location.pack)
-            if fd is None:
-                fd = os.open(pack_path(self._directory, location.pack), os.O_RDONLY | os.O_CLOEXEC)
-                self._files[location.pack] = fd
-                if len(self._files) > _MOST_OPEN:
-                    os.close(self._files.popitem(last=False)[1])
-            return read_record(fd, location.offset, location.end)[0]
-        except (OSError, TornRecord):
-            return None
+        for copy in self._copies:
+            with suppress(OSError, TornRecord):
+                return self._read(pack_path(copy, location.pack), location)
+        return None
+
+    def _read(self, path: Path, location: Location) -> Record:
+        fd = self._files.get(path)
+        if fd is None:
+            fd = self._files[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            if len(self._files) > _MOST_OPEN:
+                os.close(self._files.popitem(last=False)[1])
+        return read_record(fd, location.offset, location.end)[0]
+
+    def forget_removed(self) -> None:
+        """Let go of packs that were removed since they were opened: they keep their space for as long."""
+        for path in [path for path, fd in self._files.items() if not os.fstat(fd).st_nlink]:
+            os.close(self._files.pop(path))
 
     def close(self) -> None:
         """Close the files."""
@@ -44,15 +52,21 @@ class RecordReader:
 
 
 def reaches_beyond(positions: Positions, directory: Path) -> int | None:
-    """The id of a pack that is gone or shorter than `positions` say; None if there is none."""
+    """The id of a pack that is not there yet or shorter than `positions` say; None if there is none.
+
+    A pack that is gone while there are later ones was compacted away: what was alive in it has been moved to those.
+    """
     present = set(list_packs(directory))
-    if positions.horizon and positions.horizon not in present:
+    newest = max(present, default=0)
+    if positions.horizon > newest:
         return positions.horizon
     for pack, offset in positions.items():
         if offset <= PAGE:  # nothing was read of it; empty packs may be removed
             continue
         if pack not in present:
-            return pack
+            if pack > newest:
+                return pack
+            continue
         fd = os.open(pack_path(directory, pack), os.O_RDONLY | os.O_CLOEXEC)
         try:
             if read_state(fd).end < offset:

@@ -13,8 +13,9 @@ from fastarchive.store.record import Location
 
 _LEVELS: Final = tuple(Level)
 _IMAGE: Final = Level.IMAGE.depth
-# level, rowid, received, pack, offset, size of the record, length of the data set, digest, lengths of six strings
-_INSTANCE: Final = struct.Struct("<BQQQQQQ32s6H")
+# level, rowid, received, pack, offset, size of the record, pack and offset it was moved from (0: it wasn't), length of
+# the data set, digest, lengths of six strings
+_INSTANCE: Final = struct.Struct("<BQQQQQQQQ32s6H")
 # level, rowid, studies, series, instances, lengths of five strings
 _ENTITY: Final = struct.Struct("<BQIII5H")
 
@@ -44,6 +45,7 @@ def encode_row(document: Document) -> bytes:
             location.pack,
             location.offset,
             location.size,
+            *(document.origin or _NOT_MOVED),
             document.length,
             document.digest,
             *lengths,
@@ -89,6 +91,8 @@ def decode_row(row: bytes) -> Document:
             pack,
             offset,
             size,
+            first_pack,
+            first_offset,
             document.length,
             document.digest,
             a,
@@ -100,6 +104,7 @@ def decode_row(row: bytes) -> Document:
         ) = _INSTANCE.unpack_from(row)
         document.received = received
         document.location = Location(pack, offset, size)
+        document.origin = (first_pack, first_offset) if first_pack else None
         start = _INSTANCE.size
         document.patient = row[start : (start := start + a)].decode()
         document.study = row[start : (start := start + b)].decode()
@@ -131,7 +136,7 @@ def decode_row(row: bytes) -> Document:
     document.sop_classes = _several(row[start : (start := start + e)])
     document.instance = document.transfer_syntax = document.sop_class = ""
     document.received = document.length = 0
-    document.location, document.digest = _NOWHERE, _NO_DIGEST
+    document.location, document.origin, document.digest = _NOWHERE, None, _NO_DIGEST
     document._packed = (row, start)
     return document
 
@@ -142,5 +147,6 @@ def _several(joined: bytes) -> tuple[str, ...]:
     return tuple(joined.decode().split(KEY_SEPARATOR)) if joined else ()
 
 
+_NOT_MOVED: Final = (0, 0)
 _NOWHERE: Final = Location(0, 0, 0)
 _NO_DIGEST: Final = bytes(32)

@@ -45,12 +45,12 @@ from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, 
 from fastarchive.index.documents import KEY_SEPARATOR, Document, has_patient_id, patient_key
 from fastarchive.index.rows import encode_row
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 """Raised with every change to fields, terms or rows: an index of another version is built anew from the packs."""
 
 GRAM_TOKENIZER: Final = "grams"
 LETTERS: Final = {Level.PATIENT: "P", Level.STUDY: "S", Level.SERIES: "E", Level.IMAGE: "I"}
-SHADOW, TOMBSTONE, CHECKPOINT = "X", "T", "C"
+SHADOW, TOMBSTONE, CHECKPOINT, MOVED = "X", "T", "C", "M"
 BUCKET_BITS: Final = 8
 
 _EXACT_VRS: Final = frozenset({"AE", "AS", "CS", "DS", "IS", "LO", "SH", "UI"})
@@ -117,6 +117,8 @@ def index_document(document: Document) -> tantivy.Document:
     if level is Level.IMAGE:
         indexed.add_text("study", document.study)
         indexed.add_text("series", document.series)
+        if document.origin is not None:
+            indexed.add_text("key", moved_term(*document.origin))
         return indexed
     if level is not Level.PATIENT:
         for name in _patient_ids(document.patient):
@@ -161,6 +163,11 @@ def private_document(letter: str, name: str, row: bytes) -> tantivy.Document:
 def key_term(level: Level, key: str) -> str:
     """The term of field ``key``."""
     return LETTERS[level] + key
+
+
+def moved_term(pack: int, offset: int) -> str:
+    """The term of field ``key`` of the instance whose record was first written there and is elsewhere now."""
+    return f"{MOVED}{pack}{KEY_SEPARATOR}{offset}"
 
 
 def _exact_terms(document: Document) -> Iterator[str]:

@@ -108,6 +108,14 @@ class Snapshot:
         row = self._row(schema.key_term(level, key))
         return None if row is None else decode_row(row)
 
+    def moved(self, pack: int, offset: int) -> Document | None:
+        """The instance whose record was first written at that offset of that pack and was moved since."""
+        term = schema.moved_term(pack, offset)
+        if self._searcher is None or not self._searcher.doc_freq("key", term):
+            return None
+        row = self._row(term)
+        return None if row is None else decode_row(row)
+
     def get_many(self, level: Level, keys: Iterable[str]) -> list[Document]:
         """The entities with these keys, each once."""
         wanted = set(keys)

@@ -19,6 +19,7 @@ from fastarchive.store.record import Location, Record, RecordKind
 Changes = Mapping[Level, Mapping[str, Document | None]]
 """By level: key → document as it is now; None: the index has it, but it is gone."""
 
+NO_TOMBSTONES: Mapping[str, Order] = MappingProxyType({})
 NO_CHANGES: Changes = MappingProxyType({level: MappingProxyType({}) for level in Level})
 
 
@@ -40,12 +41,12 @@ class Tail:
         deleted = self._snapshot.tombstones
         for location, record in records:
             self.records.append((location, record))
-            order = (record.received, location.pack, location.offset)
+            order = record.order(location)
             if record.kind is RecordKind.INSTANCE:
                 if deleted and is_deleted(deleted, order, record.study, record.series, record.sop_instance):
                     continue
                 known = self._instances.get(record.sop_instance)
-                if known is None or order < known[0]:
+                if known is None or (order, -location.pack) < (known[0], -known[1].pack):
                     self._instances[record.sop_instance] = (order, location, record)
             elif record.kind is RecordKind.DELETION:
                 name = tombstone_of(record)
@@ -59,9 +60,16 @@ class Tail:
             return None if document is None else (document.location, document)
         known = self._instances.get(instance)
         indexed = self._snapshot.get(Level.IMAGE, instance)
-        if indexed is not None and (known is None or indexed.order <= known[0]):
+        if indexed is not None and (
+            known is None or (indexed.order, -indexed.location.pack) <= (known[0], -known[1].pack)
+        ):
             return indexed.location, indexed
         return None if known is None else (known[1], known[2])
+
+    @property
+    def tombstones(self) -> Mapping[str, Order]:
+        """The deletions among the records; never changed after."""
+        return MappingProxyType(dict(self._tombstones)) if self._tombstones else NO_TOMBSTONES
 
     def changes(self) -> Changes:
         """What the tail changes at each level."""

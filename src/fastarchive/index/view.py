@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -14,12 +14,14 @@ import tantivy
 
 from fastarchive.dicom.attributes import Level
 from fastarchive.index.conditions import Condition
-from fastarchive.index.documents import KEY_SEPARATOR, Document
+from fastarchive.index.documents import KEY_SEPARATOR, Document, Order
+from fastarchive.index.ledger import is_deleted
 from fastarchive.index.packs import RecordReader
 from fastarchive.index.snapshot import Snapshot
-from fastarchive.index.tail import Changes, Tail
+from fastarchive.index.tail import NO_TOMBSTONES, Changes, Tail
 from fastarchive.index.writer import INDEX
 from fastarchive.store.follow import Follower
+from fastarchive.store.pack import list_packs
 from fastarchive.store.record import Location
 
 _POLL_LIMIT: Final = 4096
@@ -37,13 +39,19 @@ class InstanceEntry(NamedTuple):
     transfer_syntax: str
     sop_class: str
 
-
 class View:
     """One moment of the archive; immutable, usable from any thread."""
 
-    def __init__(self, snapshot: Snapshot, changes: Changes, tail_length: int) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        changes: Changes,
+        tail_length: int,
+        tombstones: Mapping[str, Order] = NO_TOMBSTONES,
+    ) -> None:
         self._snapshot = snapshot
         self._changes = changes
+        self._tombstones = (tombstones, snapshot.tombstones)
         self.tail_length = tail_length
         """Records the log holds past the commit this view is based on."""
 
@@ -53,6 +61,10 @@ class View:
             return next(iter(self.get_many(level, (key,))), None)
         changed = self._changes[level]
         return changed[key] if key in changed else self._snapshot.get(level, key)
+
+    def is_deleted(self, order: Order, study: str, series: str, instance: str) -> bool:
+        """Whether a deletion names a record of that order and these UIDs."""
+        return any(is_deleted(each, order, study, series, instance) for each in self._tombstones if each)
 
     def get_many(self, level: Level, keys: Iterable[str]) -> list[Document]:
         """The entities with these keys, each once, in no particular order.
@@ -113,12 +125,14 @@ class Index:
     It needs no writer to be right, only to be fast: what no commit covers is held in memory as the tail.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, mirror: Path | None = None) -> None:
+        """What can't be read in `directory` is read from `mirror`, a data directory with copies of the packs."""
         self._directory = directory
+        self._mirror = mirror
         self._path = directory / INDEX
         self._meta = str(self._path / "meta.json")
         self._lock = threading.Lock()
-        self._reader = RecordReader(directory)
+        self._reader = RecordReader(directory, mirror)
         self._index: tantivy.Index | None = None
         self._inode = 0
         self._made_anew = False
@@ -126,7 +140,7 @@ class Index:
         self._stamp: _Stamp | None = None
         self._retry_at = 0.0
         self._snapshot = Snapshot(None)
-        self._follower = Follower(directory, self._snapshot.positions)
+        self._follower = Follower(directory, self._snapshot.positions, mirror=mirror)
         self._tail = Tail(self._snapshot, self._reader)
         self._view: View | None = None
 
@@ -137,7 +151,7 @@ class Index:
             view = self._view
             if view is None:
                 tail = self._tail
-                view = self._view = View(self._snapshot, tail.changes(), len(tail.records))
+                view = self._view = View(self._snapshot, tail.changes(), len(tail.records), tail.tombstones)
             return view
 
     def locate(self, sop_instance: str) -> InstanceEntry | None:
@@ -149,6 +163,23 @@ class Index:
             return None
         location, known = found
         return InstanceEntry(location, known.digest, known.transfer_syntax, known.sop_class)
+
+    def moved(self, pack: int, offset: int) -> Location | None:
+        """Where the record is that was first written at that offset of that pack, if compaction has moved it since and
+        it is an instance of the archive. Raises OSError."""
+        with self._lock:
+            self._refresh()
+            for document in self._tail.changes()[Level.IMAGE].values():
+                if document is not None and document.origin == (pack, offset):
+                    return document.location
+            found = self._snapshot.moved(pack, offset)
+        return None if found is None else found.location
+
+    def has_committed(self, location: Location) -> bool:
+        """Whether the last commit of the index covers the record at `location`. Raises OSError."""
+        with self._lock:
+            self._refresh()
+            return self._snapshot.positions.covers(location)
 
     def tail_length(self) -> int:
         """Records past the last commit, as of now. Raises OSError."""
@@ -196,7 +227,9 @@ class Index:
         if self._inode != inode:
             self._made_anew = True
         if self._made_anew:  # wait until it has caught up
-            if not snapshot.positions.covers_all(self._snapshot.positions):
+            # It never read the packs that were compacted away before it was made.
+            present = set(list_packs(self._directory))
+            if not snapshot.positions.covers_all(self._snapshot.positions, present):
                 return
             self._made_anew = False
         read = self._follower.positions
@@ -204,8 +237,9 @@ class Index:
             records = [entry for entry in self._tail.records if not snapshot.positions.covers(entry[0])]
         else:
             self._follower.close()
-            self._follower = Follower(self._directory, snapshot.positions)
+            self._follower = Follower(self._directory, snapshot.positions, mirror=self._mirror)
             records = []
+        self._reader.forget_removed()
         self._snapshot = snapshot
         self._tail = Tail(snapshot, self._reader)
         self._tail.add(records)

@@ -42,15 +42,23 @@ class IndexWriter:
     """The writer of the index of the data directory `directory`. One thread at a time.
 
     Commits when `commit_records` records wait or `commit_seconds` after the first of them, whichever comes first.
-    Raises IndexBusy if another writer is at work.
+    Records damaged in `directory` are read from `mirror`. Raises IndexBusy if another writer is at work.
     """
 
-    def __init__(self, directory: Path, *, commit_records: int = 10_000, commit_seconds: float = 1.0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        commit_records: int = 10_000,
+        commit_seconds: float = 1.0,
+        mirror: Path | None = None,
+    ) -> None:
         self._directory = directory
         self._path = directory / INDEX
         self._commit_records, self._commit_seconds = commit_records, commit_seconds
         self._lock = _lock(directory)
-        self._reader = RecordReader(directory)
+        self._mirror = mirror
+        self._reader = RecordReader(directory, mirror)
         self._waiting = 0
         self._since = 0.0
         self._failed = False
@@ -131,6 +139,7 @@ class IndexWriter:
         self._index.reload()
         self._snapshot = Snapshot(self._index.searcher(), snapshot)
         ledger.rebase(self._snapshot)
+        self._reader.forget_removed()
         self._waiting = 0
 
     def run(self, stop: threading.Event) -> None:
@@ -186,7 +195,7 @@ class IndexWriter:
             if (unusable := self._load()) is not None:
                 raise ValueError(f"the index just made is unusable: {unusable}")
         self._ledger = Ledger(self._snapshot, self._reader)
-        self._follower = Follower(self._directory, self._snapshot.positions)
+        self._follower = Follower(self._directory, self._snapshot.positions, mirror=self._mirror)
         self._writer = self._index.writer(_HEAP, 1)
 
     def _load(self) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -31,6 +31,10 @@ class DamagedInstance(Exception):
         super().__init__(f"pack {location.pack} offset {location.offset}: {reason}")
         self.location = location
         self.reason = reason
+
+
+class PackMissing(DamagedInstance):
+    """The pack isn't there, or not any more."""
 
 
 class _PackFile:
@@ -203,19 +207,37 @@ class Blobs:
 
         Raises DamagedInstance when the pack is missing or the metadata is damaged.
         """
-        return Reader(self, self._file(location), location, record, content=content)
+        file, location = self._find(location, instance)
+        return Reader(self, file, location, record, content=content)
 
     def locate(self, pack: int, offset: int) -> Location:
         """The location of the record that begins at an offset of a pack, for those who don't know its size.
 
         Raises DamagedInstance when no copy tells.
         """
-        place = Location(pack, offset, 0)
-        file = self._file(place)
+        file, place = self._find(Location(pack, offset, 0), "")
+        if place.size:
+            return place
         for each in chain((file,), self.others(place, file)):
             with suppress(OSError, TornRecord):
                 return Location(pack, offset, measure(os.pread(each.fd, FIXED_SIZE, offset)).total)
         raise DamagedInstance(place, "the record doesn't say how long it is")
+
+    def forget_removed(self) -> None:
+        """Let go of packs that were removed since they were opened: they keep their space for as long."""
+        with self._lock:
+            for pack in [pack for pack, file in self._files.items() if file.is_removed]:
+                del self._files[pack]
+
+    def _find(self, location: Location, instance: str) -> tuple[_PackFile, Location]:
+        """The file of a record and where in it the record is now. Raises DamagedInstance."""
+        try:
+            return self._file(location), location
+        except PackMissing:
+            moved = None if self._relocate is None else self._relocate(location, instance)
+            if moved is None or moved.pack == location.pack:
+                raise
+            return self._file(moved), moved
 
     def _file(self, location: Location) -> _PackFile:
         with self._lock:
@@ -254,7 +276,8 @@ class Blobs:
             if self._mirror is not None:
                 with suppress(OSError):
                     return _PackFile(pack_path(self._mirror, location.pack))
-            raise DamagedInstance(location, f"the pack can't be opened: {error.strerror}") from error
+            kind = PackMissing if isinstance(error, FileNotFoundError) else DamagedInstance
+            raise kind(location, f"the pack can't be opened: {error.strerror}") from error
 
     def close(self) -> None:
         """Let go of all packs; readers in use keep theirs."""

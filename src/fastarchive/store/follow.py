@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from bisect import bisect_right
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +22,14 @@ from fastarchive.store.pack import (
     read_table,
 )
 from fastarchive.store.positions import Positions
-from fastarchive.store.record import Location, Record, TornRecord
+from fastarchive.store.record import Extent, Location, Record, TornRecord
 from fastarchive.store.recovery import Damage
 
 __all__ = ["Follower", "Positions"]
 
 # A directory's time stamp moves in steps of some milliseconds: a change soon after a look may not show in it.
 _SETTLED_NANOSECONDS = 50_000_000
+_LOOKS = 8
 
 
 @dataclass(slots=True)
@@ -36,6 +38,14 @@ class _Followed:
 
     position: int
     fd: int = -1
+    second: int = -1
+    """Its copy in the mirror, opened when something here can't be read."""
+
+    def close(self) -> None:
+        for fd in (self.fd, self.second):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self.second = -1
 
 
 class Follower:
@@ -44,14 +54,18 @@ class Follower:
     Within a pack records come in the order they were appended; between packs there is no order in time.
     """
 
-    def __init__(self, directory: Path, positions: Positions | None = None) -> None:
-        """Follow the packs of the data directory `directory` from `positions` (by default from the beginning)."""
+    def __init__(self, directory: Path, positions: Positions | None = None, *, mirror: Path | None = None) -> None:
+        """Follow the packs of the data directory `directory` from `positions` (by default from the beginning).
+
+        What can't be read there is read from `mirror`, a data directory with copies of the packs.
+        """
         positions = Positions() if positions is None else positions
         self.damaged: list[Damage] = []
         """Damage passed over so far; the records in it can't be named."""
         self.unreadable: dict[int, str] = {}
         """Packs that can't be read, and why. They hold the horizon back and are tried again at each poll."""
         self._directory = directory
+        self._mirror = mirror
         self._horizon = positions.horizon
         self._followed: dict[int, _Followed] = {pack: _Followed(offset) for pack, offset in positions.items()}
         self._complete: dict[int, int] = {}
@@ -79,12 +93,22 @@ class Follower:
         self._look()
         found: list[tuple[Location, Record]] = []
         finished = False
-        for pack in self._seen:
-            if len(found) >= limit:
+        for _ in range(_LOOKS):
+            vanished = False
+            for pack in self._seen:
+                if len(found) >= limit:
+                    break
+                followed = self._followed.get(pack)
+                if followed is not None:
+                    try:
+                        finished |= self._read(pack, followed, limit, found)
+                    except FileNotFoundError:
+                        vanished = True
+            if not vanished:
                 break
-            followed = self._followed.get(pack)
-            if followed is not None:
-                finished |= self._read(pack, followed, limit, found)
+            # Compacted away since the look: what was alive in it is in a pack that appeared before it went.
+            self._listed_at = None
+            self._look()
         if found or finished:
             self._kept = None
         if finished:
@@ -94,9 +118,7 @@ class Follower:
     def close(self) -> None:
         """Close the packs held open; may be called twice. A later poll opens them again."""
         for followed in self._followed.values():
-            if followed.fd >= 0:
-                os.close(followed.fd)
-                followed.fd = -1
+            followed.close()
 
     def __enter__(self) -> Follower:
         return self
@@ -120,10 +142,10 @@ class Follower:
                 self._followed[pack] = _Followed(0)
         present = set(self._seen)
         for pack in [pack for pack in self._followed if pack not in present]:
-            followed = self._followed[pack]  # removed: it was empty, or compacted away after it was read
-            if followed.fd >= 0:
-                os.close(followed.fd)
-            del self._followed[pack]
+            followed = self._followed.pop(pack)
+            followed.close()
+            if followed.position > PAGE:  # compacted away, and what wasn't read of it is read where it is now
+                self._complete[pack] = followed.position
             self._kept = None
         if settled and os.stat(self._directory / PACKS).st_mtime_ns == changed:  # noqa: PTH116
             self._listed_at = changed
@@ -142,7 +164,7 @@ class Follower:
         end = state.end
         while position < end and len(found) < limit:
             try:
-                record, extent = read_record(fd, position, end)
+                record, extent = self._read_record(pack, followed, position, end)
             except TornRecord:
                 following = self._after_damage(fd, position, end)
                 self.damaged.append(Damage(pack, position, following))
@@ -155,25 +177,48 @@ class Follower:
             self._kept = None
         if state.seal is None or position < end:
             return False
-        os.close(fd)
+        followed.close()
         del self._followed[pack]
         self._complete[pack] = position
         return True
 
+    def _read_record(self, pack: int, followed: _Followed, position: int, end: int) -> tuple[Record, Extent]:
+        """A record, from the mirror's copy if it is damaged here. Raises TornRecord, OSError."""
+        try:
+            return read_record(followed.fd, position, end)
+        except (TornRecord, OSError):
+            if self._mirror is None:
+                raise
+            with suppress(OSError, TornRecord):
+                if followed.second < 0:
+                    followed.second = os.open(pack_path(self._mirror, pack), os.O_RDONLY | os.O_CLOEXEC)
+                return read_record(followed.second, position, end)
+            raise
+
     def _open(self, pack: int, followed: _Followed) -> bool:
-        try:
-            fd = os.open(pack_path(self._directory, pack), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            decode_identity(os.pread(fd, PAGE, 0))
-        except PackError as error:
-            self.unreadable[pack] = str(error)
-            os.close(fd)
-            return False
-        self.unreadable.pop(pack, None)
-        followed.fd = fd
-        return True
+        """Open a pack, or its copy in the mirror where its header page is damaged; whether that could be done.
+
+        Raises FileNotFoundError when the pack isn't there any more.
+        """
+        for copy in (self._directory, self._mirror):
+            if copy is None:
+                continue
+            try:
+                fd = os.open(pack_path(copy, pack), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                if copy == self._directory:
+                    raise
+                continue
+            try:
+                decode_identity(os.pread(fd, PAGE, 0))
+            except PackError as error:
+                self.unreadable.setdefault(pack, str(error))
+                os.close(fd)
+                continue
+            self.unreadable.pop(pack, None)
+            followed.fd = fd
+            return True
+        return False
 
     def _after_damage(self, fd: int, position: int, end: int) -> int:
         """Where to read on after something that isn't a record."""
@@ -193,8 +238,8 @@ class Follower:
             if pack not in self._complete or pack > self._settled:
                 break
             self._horizon = pack
-            del self._complete[pack]
             raised += 1
         if raised:
+            self._complete = {pack: end for pack, end in self._complete.items() if pack > self._horizon}
             del self._seen[:raised]
             self._kept = None

@@ -6,6 +6,7 @@ Layout, order of operations and reasons: ``docs/format.md``.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import struct
 import time
@@ -200,16 +201,38 @@ def creation_lock(directory: Path, disk: Disk = DISK) -> Iterator[None]:
         os.close(gate)
 
 
+@contextmanager
+def removal_lock(directory: Path, disk: Disk = DISK, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock under which packs whose records are elsewhere go away; `shared`: none goes meanwhile.
+
+    Raises OSError.
+    """
+    gate = os.open(directory / PACKS / "removal.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        if shared:
+            fcntl.flock(gate, fcntl.LOCK_SH)
+        else:
+            disk.lock(gate, wait=True)
+        yield
+    finally:
+        os.close(gate)
+
+
 def create_pack(directory: Path, reserve: int, disk: Disk = DISK, mirror: Path | None = None) -> OpenPack:
     """A new pack in the data directory, locked and visible, with `reserve` bytes set aside if the disk has them.
 
     Its id is greater than all in `mirror`, too. Raises OSError; nothing visible is left behind then.
     """
     with creation_lock(directory, disk):
-        now = time.time_ns()
-        known = [*list_packs(directory), *([] if mirror is None else list_packs(mirror))]
-        pack = max(now, max(known, default=0) + 1)
-        return _create(directory, pack, encode_page(Identity(pack, now, os.getpid())), reserve, disk)
+        identity = next_identity(directory, mirror)
+        return _create(directory, identity.pack, encode_page(identity), reserve, disk)
+
+
+def next_identity(directory: Path, mirror: Path | None) -> Identity:
+    """Who the next pack is; for whoever holds the creation lock. Raises OSError."""
+    now = time.time_ns()
+    known = [*list_packs(directory), *([] if mirror is None else list_packs(mirror))]
+    return Identity(max(now, max(known, default=0) + 1), now, os.getpid())
 
 
 def create_copy(mirror: Path, pack: int, page: bytes, reserve: int, disk: Disk = DISK) -> OpenPack:

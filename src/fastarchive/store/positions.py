@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from fastarchive.store.record import Location
@@ -49,10 +49,16 @@ class Positions(Mapping[int, int]):
         """Whether the record at `location` was read."""
         return location.pack <= self.horizon or location.end <= self._offsets.get(location.pack, 0)
 
-    def covers_all(self, other: Positions) -> bool:
-        """Whether everything that `other` has read was read here too."""
-        return self.horizon >= other.horizon and all(
-            pack <= self.horizon or self._offsets.get(pack, 0) >= offset for pack, offset in other.items()
+    def covers_all(self, other: Positions, present: Collection[int] | None = None) -> bool:
+        """Whether everything that `other` has read was read here too; of the packs in `present`, if that is given."""
+        if present is None:
+            unread = self.horizon < other.horizon
+        else:
+            unread = any(self.horizon < pack <= other.horizon for pack in present)
+        return not unread and all(
+            pack <= self.horizon or self._offsets.get(pack, 0) >= offset
+            for pack, offset in other.items()
+            if present is None or pack in present
         )
 
     def encode(self) -> bytes:

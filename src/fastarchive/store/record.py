@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import accumulate, pairwise
 from typing import NamedTuple
@@ -26,6 +26,9 @@ NO_DIGEST = bytes(32)
 _FIXED = struct.Struct("<II4sIHBBIQqQ32sB7BI")
 _EXTENT = struct.Struct("<II4sIHBBIQ")
 _BLOCK = struct.Struct("<IIBBBxI8s")
+_ORIGIN = struct.Struct("<QQ")
+_MOVED = 1
+"""Flag: the record was moved, and says from where."""
 _CRC_OFFSET = 12
 _AFTER_CRC = 16
 FIXED_SIZE = _FIXED.size
@@ -114,10 +117,19 @@ class Record:
     """The stored attributes as an Explicit VR Little Endian data set, value bytes untouched."""
     blocks: tuple[Block, ...]
     """Block 0 is the data set up to the value of its bulk element (all of it when there is none)."""
+    origin: tuple[int, int] | None = None
+    """Pack and offset where the record was first written, if compaction has moved it since."""
 
     def order(self, location: Location) -> tuple[int, int, int]:
-        """The one order in which records of the same instance are settled: the earliest wins, everywhere alike."""
-        return (self.received, location.pack, location.offset)
+        """The one order in which records of the same instance are settled: the earliest wins, everywhere alike.
+
+        It is also what a record is told by: moved, it keeps its order, and two records of one order are copies.
+        """
+        return (self.received, *(self.origin or (location.pack, location.offset)))
+
+    def moved_from(self, location: Location) -> Record:
+        """This record, read at `location`, as it is written elsewhere."""
+        return self if self.origin is not None else replace(self, origin=(location.pack, location.offset))
 
 
 class Extent(NamedTuple):
@@ -159,7 +171,8 @@ def encode_record(record: Record) -> bytes:
     if len(record.digest) != 32:
         raise ValueError(f"a digest has 32 bytes, not {len(record.digest)}")
     blocks = record.blocks
-    size = FIXED_SIZE + sum(lengths) + len(record.attributes) + _BLOCK.size * len(blocks)
+    origin = b"" if record.origin is None else _ORIGIN.pack(*record.origin)
+    size = FIXED_SIZE + sum(lengths) + len(record.attributes) + len(origin) + _BLOCK.size * len(blocks)
     fixed = bytearray(
         _FIXED.pack(
             RECORD_FRAME,
@@ -168,7 +181,7 @@ def encode_record(record: Record) -> bytes:
             0,
             RECORD_VERSION,
             record.kind,
-            0,
+            _MOVED if origin else 0,
             len(blocks),
             size + sum(block.stored for block in blocks),
             record.received,
@@ -179,7 +192,7 @@ def encode_record(record: Record) -> bytes:
             len(record.attributes),
         )
     )
-    rest = b"".join((*strings, record.attributes, *[_BLOCK.pack(*block) for block in blocks]))
+    rest = b"".join((*strings, record.attributes, origin, *[_BLOCK.pack(*block) for block in blocks]))
     crc = zlib.crc32(rest, zlib.crc32(memoryview(fixed)[_AFTER_CRC:], zlib.crc32(memoryview(fixed)[:_CRC_OFFSET])))
     fixed[_CRC_OFFSET:_AFTER_CRC] = crc.to_bytes(4, "little")
     return bytes(fixed) + rest
@@ -235,12 +248,14 @@ def decode_record(data: bytes | bytearray | memoryview) -> Record:
     kind = _KINDS.get(fields[5])
     if kind is None:
         raise TornRecord(f"record kind {fields[5]} is not known")
-    if fields[6] or fields[12] != DIGEST_BLAKE3:
+    if fields[6] & ~_MOVED or fields[12] != DIGEST_BLAKE3:
         raise TornRecord("the record uses flags or a digest that are not known")
     count, received, length, digest = fields[7], fields[9], fields[10], fields[11]
     ends = list(accumulate(fields[13:20], initial=FIXED_SIZE))
     attributes = ends[-1]
-    blocks = attributes + fields[20]
+    blocks = origin_at = attributes + fields[20]
+    if fields[6]:
+        blocks += _ORIGIN.size
     if blocks + count * _BLOCK.size != metadata:
         raise TornRecord("record lengths contradict each other")
     try:
@@ -266,6 +281,7 @@ def decode_record(data: bytes | bytearray | memoryview) -> Record:
         transfer_syntax,
         calling_ae,
         called_ae,
-        bytes(data[attributes:blocks]),
+        bytes(data[attributes:origin_at]),
         table,
+        _ORIGIN.unpack_from(data, origin_at) if fields[6] else None,
     )
