@@ -162,7 +162,7 @@ class Archive:
         sop_class, sop_instance: what the sender says the data set is; empty when it doesn't say. character_set: what
         queries are to read its text in, whatever it declares.
         """
-        self._writable()
+        log = self._writable()
         return Intake(
             transfer_syntax=transfer_syntax,
             sop_class=sop_class,
@@ -171,6 +171,7 @@ class Archive:
             called_ae=called_ae,
             character_set=character_set,
             spool_directory=self.directory / "spool",
+            reserve_bytes=log.reserve_bytes,
         )
 
     def submit(self, intake: Intake) -> Future[Receipt]:

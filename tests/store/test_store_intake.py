@@ -1,5 +1,6 @@
 """Data sets on their way in: what is taken, what is refused, and how it is cut."""
 
+import errno
 import os
 import struct
 import subprocess
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from fastarchive.dicom.elements import walk
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE as EXPLICIT_LITTLE_ENCODING
 from fastarchive.store.blobs import Blobs
-from fastarchive.store.encoding import EncodedRecord
+from fastarchive.store.disk import Disk
+from fastarchive.store.encoding import EncodedRecord, Spool
 from fastarchive.store.filters import Filter
 from fastarchive.store.intake import SPILL, Intake, IntakeError
 from fastarchive.store.log import Log
@@ -249,3 +251,50 @@ def test_a_300_megabyte_object_takes_little_memory(tmp_path: Path) -> None:
         [sys.executable, "-c", _BIG, str(tmp_path)], cwd=root, capture_output=True, text=True, check=True, timeout=60
     )
     assert int(result.stdout) < 64 * 1024
+
+
+def test_a_spool_leaves_the_reserve_free_and_room_for_the_copy_into_the_pack(tmp_path: Path) -> None:
+    class Filling(Disk):
+        left = 40 << 20
+
+        def free(self, fd: int) -> int:
+            return self.left - os.fstat(fd).st_size
+
+    spool = Spool(tmp_path, Filling(), reserve=10 << 20)
+    with pytest.raises(OSError, match="reserve") as failure:
+        while True:
+            spool.append((bytes(1 << 20),))
+    assert failure.value.errno == errno.ENOSPC
+    assert spool.length == 15 << 20  # as much again goes into the pack
+    spool.close()
+
+
+@pytest.mark.parametrize("transfer_syntax", [EXPLICIT_LITTLE, DEFLATED])
+def test_with_more_than_16_MiB_before_the_pixels_it_is_taken_in_bounded_memory(
+    tmp_path: Path, transfer_syntax: str
+) -> None:
+    deflated = transfer_syntax == DEFLATED
+    private = element(0x00091010, "OB", os.urandom(1 << 20) * 20)
+    data = header("1.2.3.4.5") + private + element(0x7FE00010, "OW", ct_pixels())
+    if deflated:
+        compressor = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
+        data = compressor.compress(data) + compressor.flush()
+    taken = Intake(transfer_syntax=transfer_syntax, spool_directory=tmp_path / "spool")
+    most = 0
+    for start in range(0, len(data), 1 << 18):
+        taken.write(data[start : start + (1 << 18)])
+        if taken.pending >= SPILL:
+            taken.drain()
+        most = max(most, taken.held)
+    assert most <= SPILL + (1 << 18) if deflated else most <= 3 * SPILL
+    encoded = taken.finish()
+    location = _keep(encoded, tmp_path)
+    assert b"".join(Blobs(tmp_path).open(location).chunks()) == data
+    assert encoded.record.sop_instance == "1.2.3.4.5"
+    taken.close()
+
+
+def test_a_deflated_header_of_more_than_16_MiB_that_is_small_deflated_is_taken(tmp_path: Path) -> None:
+    compressor = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    data = compressor.compress(header("1.2.3.4.5") + element(0x00091010, "OB", bytes(20 << 20))) + compressor.flush()
+    assert intake(data, tmp_path, transfer_syntax=DEFLATED).finish().record.sop_instance == "1.2.3.4.5"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from dataclasses import dataclass, field
@@ -16,18 +17,24 @@ from fastarchive.store.record import Block, Record, encode_record
 class Spool:
     """Blocks of a large object kept in a nameless file until they are copied into a pack.
 
-    Raises OSError where the disk does; :meth:`close` gives the space back and may be called twice.
+    Leaves `reserve` bytes of the disk free, and room for that copy. Raises OSError where the disk does, ENOSPC before
+    it does; :meth:`close` gives the space back and may be called twice.
     """
 
-    def __init__(self, directory: Path, disk: Disk = DISK) -> None:
+    def __init__(self, directory: Path, disk: Disk = DISK, *, reserve: int = 0) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.fd, name = tempfile.mkstemp(suffix=".spool", dir=directory)
         Path(name).unlink()
         self.length = 0
         self._disk = disk
+        self._reserve = reserve
 
     def append(self, pieces: tuple[Buffer, ...]) -> None:
         """Add a block's stored bytes."""
+        if self._reserve:
+            size = sum(map(len, pieces))
+            if self._disk.free(self.fd) - self._reserve < self.length + 2 * size:
+                raise OSError(errno.ENOSPC, "only the reserve would be left on the disk")
         self.length += self._disk.write(self.fd, pieces, self.length)
 
     def close(self) -> None:

@@ -74,12 +74,13 @@ class Intake:
         called_ae: str = "",
         character_set: str = "",
         spool_directory: Path,
+        reserve_bytes: int = 0,
         disk: Disk = DISK,
     ) -> None:
         """`sop_class` and `sop_instance` are the affected ones of the request; empty ones are not compared.
 
         `character_set` is what the text is really in, whatever the data set declares; the record says so for queries,
-        the data set is kept as it is.
+        the data set is kept as it is. `reserve_bytes` stay free on the spool's disk.
         """
         self.transfer_syntax = transfer_syntax
         self.calling_ae = calling_ae
@@ -92,6 +93,7 @@ class Intake:
         self._affected = {SOP_CLASS_UID: _stripped(sop_class), SOP_INSTANCE_UID: _stripped(sop_instance)}
         self._encoding = encoding_of(transfer_syntax)
         self._spool_directory = spool_directory
+        self._reserve_bytes = reserve_bytes
         self._disk = disk
         self._pending: list[bytes] = []
         self._pending_size = 0
@@ -132,7 +134,7 @@ class Intake:
                 return
             self._pending = [data]
             del data
-            self._spool = Spool(self._spool_directory, self._disk)
+            self._spool = Spool(self._spool_directory, self._disk, reserve=self._reserve_bytes)
             self._begin(header, self._spool)
         self._consume()
 

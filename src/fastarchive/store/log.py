@@ -90,7 +90,7 @@ class Log:
         """
         self._directory = directory
         self._seal_size = seal_size
-        self._reserve_bytes = reserve_bytes
+        self.reserve_bytes: Final = reserve_bytes
         self._sync = sync
         self._disk = disk
         self._changed = threading.Condition()
@@ -228,7 +228,7 @@ class Log:
             status = os.statvfs(directory)
         except FileNotFoundError:
             return 0
-        return self._seal_size if status.f_bavail * status.f_frsize > self._reserve_bytes + 8 * self._seal_size else 0
+        return self._seal_size if status.f_bavail * status.f_frsize > self.reserve_bytes + 8 * self._seal_size else 0
 
     def _next_group(self, pack: OpenPack, queue: deque[_Append]) -> list[_Append]:
         """Take from the queue what goes into the pack with the next sync: at least one record."""
@@ -243,8 +243,8 @@ class Log:
 
     def _fits(self, pack: OpenPack, group: list[_Append]) -> bool:
         """Fail what would eat the reserve; whether anything is left in `group`. Deletions may: they make room."""
-        if self._reserve_bytes:
-            free = min(self._disk.free(copy.fd) for copy in self._copies(pack)) - self._reserve_bytes
+        if self.reserve_bytes:
+            free = min(self._disk.free(copy.fd) for copy in self._copies(pack)) - self.reserve_bytes
             refused = []
             for append in list(group):
                 if append.encoded.record.kind == RecordKind.DELETION or append.encoded.size <= free:
