@@ -1,17 +1,41 @@
-"""Which instances are taken in: each SOP Instance UID once, whoever else sends it in the same moment (S3, S7)."""
+"""Which instances are taken in: each SOP Instance UID once, whoever else sends it in the same moment (S3, S7).
+
+The UID of an instance on its way in is looked up before any work is done on its bytes but the digest. What is stored
+already with the same digest is acknowledged, and nothing is compressed or written. Only where the digests differ are
+the data sets compared by what they say; where they still differ, it is for a policy to say what becomes of the new one.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Container, Mapping
+from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import Final
 
-from fastarchive.index.view import Index
+from fastarchive.dicom.elements import Element, encode
+from fastarchive.dicom.meaning import may_mean_the_same, meaning_of
+from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE
+from fastarchive.index.view import Index, InstanceEntry
+from fastarchive.store.blobs import Blobs, DamagedInstance
 from fastarchive.store.encoding import EncodedRecord
+from fastarchive.store.intake import Identity, Intake
 from fastarchive.store.log import Log
-from fastarchive.store.record import Location
+from fastarchive.store.record import Location, deletion
+
+__all__ = ["Admission", "ConflictPolicies", "Outcome", "Policy", "Receipt"]
+
+
+class Policy(Enum):
+    """What becomes of a data set whose SOP Instance UID is stored with another data set."""
+
+    KEEP_FIRST = "keep-first"
+    """It is refused; what is stored stays."""
+    REPLACE = "replace"
+    """It takes the place of what is stored, unless that is on hold."""
 
 
 class Outcome(Enum):
@@ -19,9 +43,39 @@ class Outcome(Enum):
 
     STORED = "stored"
     ALREADY_PRESENT = "already present"
-    """The same data set is stored under the same UID; nothing was written."""
+    """The same data set is stored under the same UID, perhaps in another encoding; nothing was written."""
     CONFLICT_KEPT_FIRST = "conflict"
     """A different data set is stored under the same UID; it was kept and this one was not stored."""
+    CONFLICT_ON_HOLD = "on hold"
+    """A different data set is stored under the same UID, of a study on hold; it was kept and this one not stored."""
+    REPLACED = "replaced"
+    """A different data set was stored under the same UID; this one has its place now."""
+
+
+_STORED: Final = frozenset({Outcome.STORED, Outcome.ALREADY_PRESENT, Outcome.REPLACED})
+
+TEXT_VALUE: Final = 0x0040A160
+_REPLACED: Final = encode([Element(TEXT_VALUE, "UT", b"replaced by another data set")], EXPLICIT_LITTLE)
+
+Holds = Callable[[], AbstractContextManager[Container[str]]]
+"""Gives the Study Instance UIDs on hold, and while it is entered nobody puts another one on hold."""
+
+
+def _nothing_held() -> AbstractContextManager[Container[str]]:
+    return nullcontext(frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictPolicies:
+    """Which policy is whose, by calling AE title, and what no policy may touch."""
+
+    default: Policy = Policy.KEEP_FIRST
+    of_senders: Mapping[str, Policy] = field(default_factory=dict)
+    holds: Holds = _nothing_held
+
+    def of(self, calling_ae: str) -> Policy:
+        """The policy for what a sender sends."""
+        return self.of_senders.get(calling_ae, self.default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,39 +91,52 @@ class Receipt:
 class Admission:
     """Lets each instance into the log once. Thread-safe."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, blobs: Blobs, policies: ConflictPolicies | None = None) -> None:
         self._index = index
+        self._blobs = blobs
+        self._policies = policies or ConflictPolicies()
         self._lock = threading.Lock()
         self._under_way: dict[str, _UnderWay] = {}
 
-    def admit(self, encoded: EncodedRecord, timings: dict[str, float], log: Log) -> Future[Receipt]:
-        """Append a record to `log` unless its instance is stored, or being stored, already.
+    def is_known(self, sop_instance: str) -> bool:
+        """Whether an instance of this UID is stored."""
+        return self._index.locate(sop_instance) is not None
+
+    def admit(self, intake: Intake, log: Log) -> Future[Receipt]:
+        """Append a complete data set to `log` unless its instance is stored, or being stored, already.
 
         The future resolves when the record is durable, or at once if nothing has to be written. It fails with NoSpace
-        or LogBroken. `timings` go into the receipt. Raises OSError when the index can't be read.
+        or LogBroken. Raises IntakeError, OSError when index or spool can't be used, and where a policy writes NoSpace
+        or LogBroken, too.
         """
-        record = encoded.record
+        identity = intake.identify()
+        policy = self._policies.of(intake.calling_ae)
         result: Future[Receipt] = Future()
-        with self._lock:
-            other = self._under_way.get(record.sop_instance)
-            if other is None:
-                self._under_way[record.sop_instance] = _UnderWay(record.digest, result)
-        if other is not None:
-            _follow(other, encoded, timings, result)
-            return result
+        while True:
+            with self._lock:
+                other = self._under_way.get(identity.sop_instance)
+                if other is None:
+                    self._under_way[identity.sop_instance] = _UnderWay(identity.digest, policy, result)
+                    break
+            if (other.digest, other.policy) == (identity.digest, policy):
+                _follow(other, dict(intake.timings), result)
+                return result
+            wait([other.result])  # then it is seen what it became
         try:
             # Looked up after the UID is taken, so that what another thread made durable meanwhile is seen.
-            known = self._index.locate(record.sop_instance)
-            if known is not None:
-                self._release(record.sop_instance)
-                result.set_result(_receipt_for(encoded, known.digest, known.location, timings))
+            known = self._index.locate(identity.sop_instance)
+            if known is None:
+                encoded = intake.finish()
+                appended = log.append(encoded)
+                appended.add_done_callback(lambda future: self._appended(future, encoded, dict(intake.timings), result))
                 return result
-            appended = log.append(encoded)
+            receipt = self._settle(known, identity, policy, intake, log)
         except BaseException as error:
-            self._release(record.sop_instance)
+            self._release(identity.sop_instance)
             result.set_exception(error)  # for whoever follows this one
             raise
-        appended.add_done_callback(lambda future: self._appended(future, encoded, timings, result))
+        self._release(identity.sop_instance)
+        result.set_result(receipt)
         return result
 
     def _release(self, sop_instance: str) -> None:
@@ -88,30 +155,77 @@ class Admission:
         timings.update(encoded.timings)
         result.set_result(Receipt(Outcome.STORED, encoded.record.sop_instance, future.result(), timings))
 
+    def _settle(self, known: InstanceEntry, identity: Identity, policy: Policy, intake: Intake, log: Log) -> Receipt:
+        """For a data set whose UID is taken. In the end, nothing but what its sender is told depends on the timing."""
+        outcome, location = Outcome.ALREADY_PRESENT, known.location
+        if known.digest != identity.digest:
+            encoded = intake.finish()
+            if not self._says_the_same(known, encoded):
+                outcome = Outcome.CONFLICT_KEPT_FIRST
+                if policy is Policy.REPLACE:
+                    replaced = self._replace(known, encoded, log)
+                    outcome = Outcome.CONFLICT_ON_HOLD if replaced is None else Outcome.REPLACED
+                    location = replaced or location
+        timings = {stage: seconds for stage, seconds in intake.timings.items() if seconds}  # of those it went through
+        return Receipt(outcome, identity.sop_instance, location, timings)
+
+    def _says_the_same(self, known: InstanceEntry, encoded: EncodedRecord) -> bool:
+        """Whether the data set stored and the new one are one in two encodings."""
+        if not may_mean_the_same(known.transfer_syntax, encoded.record.transfer_syntax):
+            return False
+        new = meaning_of(encoded.content(), encoded.record.transfer_syntax)
+        try:
+            return new is not None and new == meaning_of(
+                self._blobs.open(known.location).chunks(), known.transfer_syntax
+            )
+        except DamagedInstance:
+            return False
+
+    def _replace(self, known: InstanceEntry, encoded: EncodedRecord, log: Log) -> Location | None:
+        """Put a data set in the place of the one stored; None if that is on hold."""
+        with self._policies.holds() as held:
+            if known.study in held or encoded.record.study in held:
+                return None
+            return succeed(known, encoded, log)
+
+
+def succeed(known: InstanceEntry, encoded: EncodedRecord, log: Log) -> Location:
+    """Make a record the instance in place of a known one; where it lies, when all is durable.
+
+    The record comes first and is a shadow until the deletion behind it, which is of a moment between the two, takes the
+    other one away: killed in between, the instance is what it was. Of several that do this in one moment the latest
+    stays, because none can delete what is later than itself.
+
+    Raises NoSpace or LogBroken: the instance may be either then, and its sender has to try again.
+    """
+    record = replace(encoded.record, received=max(time.time_ns(), known.received + 2))
+    successor = EncodedRecord.of(record, encoded.buffers, encoded.spool)
+    location = log.append(successor).result()
+    encoded.timings.update(successor.timings)
+    gone = deletion(record.received - 1, known.study, known.series, record.sop_instance, calling_ae=record.calling_ae)
+    log.append(EncodedRecord.of(replace(gone, attributes=_REPLACED))).result()
+    return location
+
 
 @dataclass(frozen=True, slots=True)
 class _UnderWay:
-    """An instance this process is appending."""
+    """An instance this process is taking in."""
 
     digest: bytes
+    policy: Policy
     result: Future[Receipt]
 
 
-def _follow(other: _UnderWay, encoded: EncodedRecord, timings: dict[str, float], result: Future[Receipt]) -> None:
-    """Answer for an instance whose UID is just being appended by another thread: its fate is this one's too (S7)."""
+def _follow(other: _UnderWay, timings: dict[str, float], result: Future[Receipt]) -> None:
+    """Answer for a data set that another thread is just taking in: its fate is this one's too (S7)."""
 
     def settle(first: Future[Receipt]) -> None:
         error = first.exception()
         if error is not None:
             result.set_exception(error)
-        else:
-            result.set_result(_receipt_for(encoded, other.digest, first.result().location, timings))
+            return
+        receipt = first.result()
+        outcome = Outcome.ALREADY_PRESENT if receipt.outcome in _STORED else receipt.outcome
+        result.set_result(replace(receipt, outcome=outcome, timings=timings))
 
     other.result.add_done_callback(settle)
-
-
-def _receipt_for(encoded: EncodedRecord, digest: bytes, location: Location, timings: dict[str, float]) -> Receipt:
-    """For an instance whose UID is taken by a data set of this digest."""
-    same = digest == encoded.record.digest
-    outcome = Outcome.ALREADY_PRESENT if same else Outcome.CONFLICT_KEPT_FIRST
-    return Receipt(outcome, encoded.record.sop_instance, location, timings)

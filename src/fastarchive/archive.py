@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self
 
-from fastarchive.admission import Admission, Outcome, Receipt
+from fastarchive.admission import Admission, ConflictPolicies, Outcome, Receipt
 from fastarchive.dicom.attributes import SPECIFIC_CHARACTER_SET, Level
 from fastarchive.dicom.charsets import CharacterSet
 from fastarchive.dicom.elements import scan_header
@@ -65,7 +65,14 @@ class Archive:
     """One archive directory, open in this process. Use :meth:`open`; a context manager that closes in order."""
 
     def __init__(
-        self, directory: Path, index: Index, log: Log | None, resources: ExitStack, mirror: Path | None = None
+        self,
+        directory: Path,
+        index: Index,
+        log: Log | None,
+        resources: ExitStack,
+        *,
+        mirror: Path | None = None,
+        conflicts: ConflictPolicies | None = None,
     ) -> None:
         self.directory = directory
         self.index = index
@@ -73,7 +80,7 @@ class Archive:
         self.blobs = Blobs(directory, mirror=mirror, damage=None if log is None else self.damage)
         self._log = log
         self._resources = resources
-        self._admission = Admission(index)
+        self._admission = Admission(index, self.blobs, conflicts)
         self.recovery: RecoveryReport | None = None
 
     @classmethod
@@ -89,6 +96,7 @@ class Archive:
         commit_seconds: float = 1.0,
         mirror: Path | None = None,
         mirror_wait: str = MirrorWait.BOTH,
+        conflicts: ConflictPolicies | None = None,
     ) -> Self:
         """Open, and create where needed, the archive in ``directory``.
 
@@ -97,7 +105,8 @@ class Archive:
         processes left open. seal_size: bytes after which a pack is closed for good. reserve_bytes: free disk space
         below which nothing is stored. commit_seconds: longest time between an append and its commit to the index.
         mirror: an existing folder for a second copy of every pack; what is damaged here is read from there.
-        mirror_wait: "both" or "one", how many copies an acknowledgement waits for.
+        mirror_wait: "both" or "one", how many copies an acknowledgement waits for. conflicts: what becomes of another
+        data set under a SOP Instance UID that is stored; by default it is refused.
 
         Raises FileNotFoundError for a read-only archive or a mirror that is not there, OSError when the directory can't
         be used.
@@ -128,7 +137,7 @@ class Archive:
                     mirror_wait=MirrorWait(mirror_wait),
                 )
                 resources.callback(log.close)
-            archive = cls(directory, index, log, resources.pop_all(), mirror)
+            archive = cls(directory, index, log, resources.pop_all(), mirror=mirror, conflicts=conflicts)
             archive.recovery = report
             return archive
 
@@ -172,20 +181,20 @@ class Archive:
             character_set=character_set,
             spool_directory=self.directory / "spool",
             reserve_bytes=log.reserve_bytes,
+            is_known=self._admission.is_known,
         )
 
     def submit(self, intake: Intake) -> Future[Receipt]:
-        """Finish an intake and hand its record to the log.
+        """Finish an intake and hand its record to the log, unless it is there already.
 
         The work on the bytes is done before this returns; the future resolves when the record is durable, or at once if
         nothing has to be written. It fails with NoSpace or LogBroken when nothing was stored. The intake is closed by
         the caller, after the future has resolved.
 
-        Raises IntakeError when the data set can't be stored.
+        Raises IntakeError when the data set can't be stored, OSError when spool or index can't be used, and NoSpace or
+        LogBroken where a conflict is settled before it returns.
         """
-        log = self._writable()
-        encoded = intake.finish()
-        return self._admission.admit(encoded, dict(intake.timings), log)
+        return self._admission.admit(intake, self._writable())
 
     def store(
         self,

@@ -38,6 +38,10 @@ class InstanceEntry(NamedTuple):
     digest: bytes
     transfer_syntax: str
     sop_class: str
+    study: str
+    series: str
+    received: int
+    """Nanoseconds since the epoch."""
 
 class View:
     """One moment of the archive; immutable, usable from any thread."""
@@ -162,7 +166,15 @@ class Index:
         if found is None:
             return None
         location, known = found
-        return InstanceEntry(location, known.digest, known.transfer_syntax, known.sop_class)
+        return InstanceEntry(
+            location,
+            known.digest,
+            known.transfer_syntax,
+            known.sop_class,
+            known.study,
+            known.series,
+            known.received,
+        )
 
     def moved(self, pack: int, offset: int) -> Location | None:
         """Where the record is that was first written at that offset of that pack, if compaction has moved it since and

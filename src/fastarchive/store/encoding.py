@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastarchive.store.codec import EncodedBlock, Plan, encode_block
+from fastarchive.store.codec import EncodedBlock, Plan, decode_block, encode_block
 from fastarchive.store.disk import DISK, Disk
 from fastarchive.store.filters import Buffer
 from fastarchive.store.record import Block, Record, encode_record
@@ -63,6 +64,20 @@ class EncodedRecord:
         metadata = encode_record(record)
         size = len(metadata) + sum(block.stored for block in record.blocks)
         return cls(record, metadata, buffers or [], spool, size)
+
+    def content(self) -> Iterator[Buffer]:
+        """The data set again, block by block. Raises OSError from the spool."""
+        pieces = iter(self.buffers)
+        position = 0
+        for block in self.record.blocks:
+            if self.spool is not None:
+                stored: Buffer = os.pread(self.spool.fd, block.stored, position)
+                position += block.stored
+            else:
+                stored = next(pieces)
+                if len(stored) < block.stored:  # a frame's head comes as a piece of its own
+                    stored = b"".join((stored, next(pieces)))
+            yield decode_block(block, stored)
 
 
 @dataclass(frozen=True, slots=True)

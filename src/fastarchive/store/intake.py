@@ -6,9 +6,10 @@ import re
 import struct
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from blake3 import blake3
 
@@ -21,7 +22,7 @@ from fastarchive.store.encoding import BlockEncoder, EncodedRecord, Region, Spoo
 from fastarchive.store.filters import Buffer
 from fastarchive.store.record import Record, RecordKind
 
-__all__ = ["SPILL", "EncodedRecord", "Intake", "IntakeError"]
+__all__ = ["SPILL", "EncodedRecord", "Identity", "Intake", "IntakeError"]
 
 SPILL: Final = 8 << 20
 """Bytes collected at which :meth:`Intake.drain` has to run before more is written."""
@@ -57,11 +58,20 @@ class IntakeError(Exception):
         self.tag = tag
 
 
+class Identity(NamedTuple):
+    """Which instance a data set is, and which data set of that instance."""
+
+    sop_instance: str
+    digest: bytes
+    """BLAKE3 of the data set as received."""
+
+
 class Intake:
     """Takes the bytes of one data set and makes a record of them.
 
-    :meth:`write` is for the event loop; :meth:`drain` and :meth:`finish` are for a thread, one at a time. Whatever the
-    data set's size, it holds at most about twice :data:`HEADER_LIMIT`: larger objects go to the spool block by block.
+    :meth:`write` is for the event loop; :meth:`drain`, :meth:`identify` and :meth:`finish` are for a thread, one at a
+    time. Whatever the data set's size, it holds at most about twice :data:`HEADER_LIMIT`: larger objects go to the
+    spool block by block.
     """
 
     def __init__(
@@ -76,11 +86,14 @@ class Intake:
         spool_directory: Path,
         reserve_bytes: int = 0,
         disk: Disk = DISK,
+        is_known: Callable[[str], bool] | None = None,
     ) -> None:
         """`sop_class` and `sop_instance` are the affected ones of the request; empty ones are not compared.
 
         `character_set` is what the text is really in, whatever the data set declares; the record says so for queries,
-        the data set is kept as it is. `reserve_bytes` stay free on the spool's disk.
+        the data set is kept as it is. `reserve_bytes` stay free on the spool's disk. `is_known` tells of a SOP Instance
+        UID whether it is stored: a large data set that most likely is there already is spooled as it is, since it will
+        most likely be thrown away.
         """
         self.transfer_syntax = transfer_syntax
         self.calling_ae = calling_ae
@@ -94,6 +107,10 @@ class Intake:
         self._encoding = encoding_of(transfer_syntax)
         self._spool_directory = spool_directory
         self._reserve_bytes = reserve_bytes
+        self._is_known = is_known
+        self._uids: dict[int, str] | None = None
+        self._digested = False
+        """Whether what is pending is in the digest already."""
         self._disk = disk
         self._pending: list[bytes] = []
         self._pending_size = 0
@@ -138,22 +155,38 @@ class Intake:
             self._begin(header, self._spool)
         self._consume()
 
-    def finish(self) -> EncodedRecord:
-        """The data set is complete. Raises IntakeError for one that is refused, OSError from the spool's disk."""
+    def identify(self) -> Identity:
+        """The data set is complete: which one is it? Known before filter and compression, which the same one sent again
+        does without.
+
+        Raises IntakeError for one that is refused.
+        """
         if self._encoder is None:
             data = b"".join(self._pending)
             self._pending = [data]
-            header = self._scan(data)
-            if not header.complete and header.damage is None:
+            self._header = self._scan(data)
+            if not self._header.complete and self._header.damage is None:
                 raise IntakeError("malformed", "the data set ends inside its header")
-            uids = self._check(header)
-            self._begin(header, None)
             del data
-        else:
-            assert self._header is not None
-            uids = self._check(self._header)
-        assert self._encoder is not None and self._header is not None
-        encoder, header = self._encoder, self._header
+        assert self._header is not None
+        self._uids = self._check(self._header)
+        started = time.perf_counter()
+        for chunk in self._pending:
+            self._hasher.update(chunk)
+        self._digested = True
+        self.timings["digest"] += time.perf_counter() - started
+        return Identity(self._uids[SOP_INSTANCE_UID], self._hasher.digest())
+
+    def finish(self) -> EncodedRecord:
+        """The record of the complete data set. Raises as :meth:`identify`, and OSError from the spool's disk."""
+        if self._uids is None:
+            self.identify()
+        assert self._header is not None and self._uids is not None
+        header, uids = self._header, self._uids
+        if self._encoder is None:
+            self._begin(header, None)
+        assert self._encoder is not None
+        encoder = self._encoder
         self._consume()
         started = time.perf_counter()
         encoder.finish()
@@ -192,7 +225,8 @@ class Intake:
         while chunks:
             chunk = chunks.pop()
             started = time.perf_counter()
-            self._hasher.update(chunk)
+            if not self._digested:
+                self._hasher.update(chunk)
             digested = time.perf_counter()
             self._encoder.feed(chunk)
             self.timings["digest"] += digested - started
@@ -211,7 +245,7 @@ class Intake:
         """Decide how the data set is cut, now that its header is known as far as it will ever be."""
         self._header = header
         pixel = header.pixel
-        if is_deflated(self.transfer_syntax):
+        if is_deflated(self.transfer_syntax) or (spool is not None and self._seems_known(header)):
             regions = [Region(None, AS_IT_IS)]
         elif not header.complete:
             regions = [Region(None, PLAIN)]
@@ -230,6 +264,10 @@ class Intake:
                 Region(None, PLAIN),
             ]
         self._encoder = BlockEncoder(regions, spool)
+
+    def _seems_known(self, header: Header) -> bool:
+        element = header.elements.get(SOP_INSTANCE_UID)
+        return self._is_known is not None and element is not None and self._is_known(_uid(element))
 
     def _check(self, header: Header) -> dict[int, str]:
         """The four UIDs of the data set, stripped. Raises IntakeError."""
