@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from fastarchive.dicom.attributes import LEVEL_OF, MODALITY, PATIENT_ID, Level
 from fastarchive.dicom.charsets import CharacterSet
 from fastarchive.index.documents import Contribution, patient_key, text_values
-from fastarchive.index.encoded import BELOW_SERIES, COMMON_TAGS, LONG_VRS, TEXT_VRS, says_something, walk
+from fastarchive.index.encoded import BELOW_SERIES, BINARY_VRS, COMMON_TAGS, LONG_VRS, PADDING, SHORT, TEXT_VRS, walk
 from fastarchive.store.record import Location, Record
 
 _ESCAPE: Final = b"\x1b"
@@ -21,20 +21,8 @@ _MOST_SHAPES: Final = 16
 
 def contribution_of(record: Record, location: Location) -> Contribution:
     """What `record` says, by level. Never fails: what can't be decoded is replaced, what is malformed left out."""
-    elements: dict[Level, dict[int, bytes]] = {level: {} for level in Level}
     attributes = record.attributes
-    transcode = _transcoder(attributes)
-    for tag, vr, value, _ in walk(attributes):
-        if not says_something(vr, value):
-            continue
-        if transcode is not None and vr in TEXT_VRS:
-            value = transcode.decode(value, vr.decode()).encode()  # noqa: PLW2901
-        level = LEVEL_OF.get(tag)
-        if level is not None:
-            elements[level][tag] = value
-        elif tag in COMMON_TAGS:
-            for each in elements.values():
-                each[tag] = value
+    elements = _by_level(attributes, _transcoder(attributes))
     modality = text_values(elements[Level.SERIES].get(MODALITY, b""), "CS")
     patient_id = patient_key(elements[Level.PATIENT].get(PATIENT_ID, b""))
     if not patient_id:
@@ -49,6 +37,40 @@ def contribution_of(record: Record, location: Location) -> Contribution:
         modality=modality[0] if modality else "",
         elements=elements,
     )
+
+
+def _by_level(data: bytes, transcode: CharacterSet | None) -> dict[Level, dict[int, bytes]]:
+    """The elements that say something by the level they describe, text in UTF-8."""
+    # A walk written out: this runs for every series.
+    patient: dict[int, bytes] = {}
+    study: dict[int, bytes] = {}
+    series: dict[int, bytes] = {}
+    image: dict[int, bytes] = {}
+    places = {Level.PATIENT: patient, Level.STUDY: study, Level.SERIES: series, Level.IMAGE: image}
+    unpack, end, position = SHORT.unpack_from, len(data), 0
+    while position + 8 <= end:
+        group, element, vr, size = unpack(data, position)
+        position += 8
+        if vr in LONG_VRS:
+            if position + 4 > end:
+                break
+            size = int.from_bytes(data[position : position + 4], "little")
+            position += 4
+        value = data[position : position + size]
+        position += size
+        if position > end:
+            break
+        if not (value.strip(PADDING) or (value and vr in BINARY_VRS)):
+            continue
+        tag = group << 16 | element
+        if transcode is not None and vr in TEXT_VRS:
+            value = transcode.decode(value, vr.decode()).encode()
+        level = LEVEL_OF.get(tag)
+        if level is not None:
+            places[level][tag] = value
+        elif tag in COMMON_TAGS:
+            patient[tag] = study[tag] = series[tag] = image[tag] = value
+    return places
 
 
 def _transcoder(attributes: bytes) -> CharacterSet | None:

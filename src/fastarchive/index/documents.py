@@ -261,6 +261,10 @@ def text_values(value: bytes, vr: str) -> list[str]:
 def absorb(document: Document, elements: Mapping[int, bytes], order: Order) -> bool:
     """Merge a record's elements of one level into `document` in place; True if the document changed."""
     own, origins, changed = document.elements, document.origins, False
+    if not own:
+        own.update(elements)
+        origins.update(dict.fromkeys(elements, order))
+        return bool(elements)
     for tag, value in elements.items():
         known = origins.get(tag)
         if known is None or order < known:

@@ -8,12 +8,13 @@ from typing import Final
 
 from fastarchive.dicom.attributes import EVERY_LEVEL_TAGS, LEVEL_OF, PIXEL_TAGS, SPECIFIC_CHARACTER_SET, Level
 
-_SHORT: Final = struct.Struct("<HH2sH")
+SHORT: Final = struct.Struct("<HH2sH")
 _LONG: Final = struct.Struct("<HH2s2xI")
 LONG_VRS: Final = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 TEXT_VRS: Final = frozenset({b"LO", b"LT", b"PN", b"SH", b"ST", b"UC", b"UT"})
-_BINARY_VRS: Final = frozenset({b"AT", b"FD", b"FL", b"SL", b"SS", b"UL", b"US", *LONG_VRS}) - {b"UC", b"UR", b"UT"}
-_PADDING: Final = b" \0\\^="
+BINARY_VRS: Final = frozenset({b"AT", b"FD", b"FL", b"SL", b"SS", b"UL", b"US", *LONG_VRS}) - {b"UC", b"UR", b"UT"}
+PADDING: Final = b" \0\\^="
+"""What says nothing in a value of a VR that isn't binary."""
 
 COMMON_TAGS: Final = EVERY_LEVEL_TAGS - {SPECIFIC_CHARACTER_SET}
 """What every document of every level has from its records."""
@@ -28,7 +29,7 @@ def walk(data: bytes, position: int = 0) -> Iterator[tuple[int, bytes, bytes, in
     """(tag, VR, value, end) of each element from `position` on; stops at anything malformed."""
     end = len(data)
     while position + 8 <= end:
-        group, element, vr, size = _SHORT.unpack_from(data, position)
+        group, element, vr, size = SHORT.unpack_from(data, position)
         start = position + 8
         if vr in LONG_VRS:
             if position + 12 > end:
@@ -41,16 +42,11 @@ def walk(data: bytes, position: int = 0) -> Iterator[tuple[int, bytes, bytes, in
         yield group << 16 | element, vr, data[start:position], position
 
 
-def says_something(vr: bytes, value: bytes) -> bool:
-    """Whether a value is more than padding and delimiters."""
-    return bool(value if vr in _BINARY_VRS else value.strip(_PADDING))
-
-
 def instance_elements(data: bytes, position: int = 0) -> dict[int, bytes]:
     """What describes an instance among the elements from `position` on, empty values left out."""
     # A walk written out: this runs for every instance that a query looks at.
     found: dict[int, bytes] = {}
-    unpack, end = _SHORT.unpack_from, len(data)
+    unpack, end = SHORT.unpack_from, len(data)
     while position + 8 <= end:
         group, element, vr, size = unpack(data, position)
         position += 8
@@ -64,7 +60,7 @@ def instance_elements(data: bytes, position: int = 0) -> dict[int, bytes]:
         position += size
         if position > end:
             break
-        if tag in _KEPT and (value.strip(_PADDING) or (value and vr in _BINARY_VRS)):
+        if tag in _KEPT and (value.strip(PADDING) or (value and vr in BINARY_VRS)):
             found[tag] = value
     return found
 

@@ -65,12 +65,20 @@ def is_deleted(tombstones: Mapping[str, Order], order: Order, study: str, series
 class _OpenSeries:
     """A series being received: its documents, and what its last record said of everything above the instance."""
 
-    __slots__ = ("keys", "order", "patient", "series", "study", "template")
+    __slots__ = ("_attributes", "_template", "keys", "order", "patient", "series", "study")
 
-    def __init__(self, series: Document, study: Document, patient: Document, template: Template, order: Order) -> None:
+    def __init__(self, series: Document, study: Document, patient: Document, attributes: bytes, order: Order) -> None:
         self.series, self.study, self.patient = series, study, patient
-        self.template, self.order = template, order
-        self.keys = tuple((document.level, document.key) for document in (series, study, patient))
+        self._attributes, self._template, self.order = attributes, None, order
+        self.keys = tuple([(document.level, document.key) for document in (series, study, patient)])
+
+    _template: Template | None
+
+    def instance_part(self, attributes: bytes) -> bytes | None:
+        """As :meth:`Template.instance_part`; the template is made for the second instance, which many never have."""
+        if self._template is None:
+            self._template = Template(self._attributes)
+        return self._template.instance_part(attributes)
 
 
 class Ledger:
@@ -147,7 +155,7 @@ class Ledger:
         opened = self._open.get((study, series))
         encoded = None
         if opened is not None and order > opened.order:
-            encoded = opened.template.instance_part(record.attributes)
+            encoded = opened.instance_part(record.attributes)
         if opened is None or encoded is None:
             contribution = contribution_of(record, location)
             encoded = encode_elements(contribution.elements[Level.IMAGE])
@@ -211,7 +219,7 @@ class Ledger:
         add(series, contribution)
         if len(self._open) >= _MOST_OPEN_SERIES:
             self._open.clear()
-        opened = _OpenSeries(series, study, patient, Template(attributes), contribution.order)
+        opened = _OpenSeries(series, study, patient, attributes, contribution.order)
         self._open[contribution.study, contribution.series] = opened
         return opened
 

@@ -3,10 +3,11 @@
 ====================  =================================================================================================
 field                 holds
 ====================  =================================================================================================
-``key``               level letter and unique key: one document each
+``key``               level letter and a short stand-in for the unique key: one document each
 ``level``             ``P`` ``S`` ``E`` ``I`` (patient, study, series, instance), ``X`` shadow, ``T`` tombstone,
                       ``C`` checkpoint
-``patient`` …         keys of the entities above (``patient`` on studies and series, ``study`` and ``series`` below)
+``patient`` …         keys of the entities above (``patient`` on studies and series, ``study`` and ``series`` below, by
+                      short stand-ins: :func:`fastarchive.index.terms.short_term`)
 ``exact``             ``ggggeeee=value`` of attributes matched as a whole
 ``gggggeeee``         1-, 2- and 3-grams of a text attribute's folded values between start and end marks
 ``dggggeeee``         a date as yyyymmdd, a time as minutes since midnight; -1 for what is no single one
@@ -21,10 +22,7 @@ Instances are many: they get keys only, and are found through their series and s
 
 from __future__ import annotations
 
-import contextlib
-import re
-import unicodedata
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import tantivy
@@ -35,48 +33,40 @@ from fastarchive.dicom.attributes import (
     SERIES_INSTANCE_UID,
     SOP_CLASSES_IN_STUDY,
     SOP_INSTANCE_UID,
-    STORED_ATTRIBUTES,
     STUDY_INSTANCE_UID,
     Level,
 )
 from fastarchive.dicom.dictionary import vr_of
-from fastarchive.dicom.values import fold, parse_date, parse_time
+from fastarchive.dicom.values import fold
 from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, Range, Term
 from fastarchive.index.documents import KEY_SEPARATOR, Document, has_patient_id, patient_key
 from fastarchive.index.rows import encode_row
+from fastarchive.index.terms import (
+    END,
+    EXACT,
+    GRAMS,
+    LONG_TEXT,
+    LONGEST_TEXT,
+    MINUTE,
+    NOT_ONE,
+    SPANS,
+    START,
+    exact_term,
+    folded_text,
+    insignificant_ends,
+    patient_ids,
+    recent_short_term,
+    short_term,
+    terms_of,
+)
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 """Raised with every change to fields, terms or rows: an index of another version is built anew from the packs."""
 
 GRAM_TOKENIZER: Final = "grams"
 LETTERS: Final = {Level.PATIENT: "P", Level.STUDY: "S", Level.SERIES: "E", Level.IMAGE: "I"}
 SHADOW, TOMBSTONE, CHECKPOINT, MOVED = "X", "T", "C", "M"
 BUCKET_BITS: Final = 8
-
-_EXACT_VRS: Final = frozenset({"AE", "AS", "CS", "DS", "IS", "LO", "SH", "UI"})
-_GRAM_VRS: Final = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
-_INDEXED_LEVELS: Final = (Level.PATIENT, Level.STUDY, Level.SERIES)
-_START, _END = "\x02", "\x03"
-LONG_TEXT: Final = "\x04"
-"""Gram of documents with a text too long to be cut up: they are found by every wildcard."""
-_MARKS: Final = re.compile("[\x02-\x04]")
-_AROUND_CARET: Final = re.compile(r"[ \0]*\^[ \0]*")
-_LONGEST_TEXT: Final = 400  # characters of a value cut into grams
-_LONGEST_EXACT: Final = 512
-_NOT_ONE: Final = -1
-_MINUTE: Final = 60_000_000
-
-
-def _tags(vrs: Container[str]) -> dict[Level, frozenset[int]]:
-    """The attributes of certain VRs in the documents of each indexed level; a study's tell of its patient, too."""
-    kept = {level: STORED_ATTRIBUTES[level] for level in _INDEXED_LEVELS}
-    kept[Level.STUDY] += STORED_ATTRIBUTES[Level.PATIENT]
-    return {level: frozenset(each.tag for each in attributes if each.vr in vrs) for level, attributes in kept.items()}
-
-
-EXACT: Final = _tags(_EXACT_VRS)
-GRAMS: Final = _tags(_GRAM_VRS)
-SPANS: Final = _tags({"DA", "TM"})
 
 
 def _build() -> tantivy.Schema:
@@ -109,33 +99,34 @@ def index_document(document: Document) -> tantivy.Document:
     """What Tantivy gets of a document with a rowid."""
     level = document.level
     indexed = tantivy.Document()
-    indexed.add_text("key", key_term(level, document.key))
-    indexed.add_text("level", LETTERS[level])
+    add_text = indexed.add_text
+    add_text("key", key_term(level, document.key))
+    add_text("level", LETTERS[level])
     indexed.add_unsigned("rowid", document.rowid)
     indexed.add_integer("bucket", document.rowid >> BUCKET_BITS)
     indexed.add_bytes("row", encode_row(document))
     if level is Level.IMAGE:
-        indexed.add_text("study", document.study)
-        indexed.add_text("series", document.series)
+        add_text("study", recent_short_term(document.study))
+        add_text("series", recent_short_term(document.series))
         if document.origin is not None:
-            indexed.add_text("key", moved_term(*document.origin))
+            add_text("key", moved_term(*document.origin))
         return indexed
     if level is not Level.PATIENT:
-        for name in _patient_ids(document.patient):
-            indexed.add_text("patient", name)
+        for name in patient_ids(document.patient):
+            add_text("patient", name)
     if level is Level.SERIES:
-        indexed.add_text("study", document.study)
-        indexed.add_text("series", document.series)
+        add_text("study", recent_short_term(document.study))
+        add_text("series", recent_short_term(document.series))
     for term in _exact_terms(document):
-        indexed.add_text("exact", term)
-    grams, spans = GRAMS[level], SPANS[level]
-    for tag in document.elements:
-        if tag in grams:
-            for text in _gram_texts(tag, document.values(tag)):
-                indexed.add_text(f"g{tag:08x}", text)
-        elif tag in spans:
-            for number in {_point(vr_of(tag), value) for value in document.values(tag) if value}:
-                indexed.add_integer(f"d{tag:08x}", number)
+        add_text("exact", term)
+    for tag, value in document.elements.items():
+        exact, field, texts, points = terms_of(tag, value)
+        for term in exact:
+            add_text("exact", term)
+        for text in texts:
+            add_text(field, text)
+        for point in points:
+            indexed.add_integer(field, point)
     return indexed
 
 
@@ -146,7 +137,7 @@ def shadow_document(document: Document) -> tantivy.Document:
     indexed.add_text("key", f"{SHADOW}{document.instance}{KEY_SEPARATOR}{pack}{KEY_SEPARATOR}{offset}")
     indexed.add_text("level", SHADOW)
     indexed.add_text("instance", document.instance)
-    indexed.add_text("study", document.study)
+    indexed.add_text("study", short_term(document.study))
     indexed.add_bytes("row", encode_row(document))
     return indexed
 
@@ -162,7 +153,7 @@ def private_document(letter: str, name: str, row: bytes) -> tantivy.Document:
 
 def key_term(level: Level, key: str) -> str:
     """The term of field ``key``."""
-    return LETTERS[level] + key
+    return LETTERS[level] + short_term(key)
 
 
 def moved_term(pack: int, offset: int) -> str:
@@ -171,79 +162,17 @@ def moved_term(pack: int, offset: int) -> str:
 
 
 def _exact_terms(document: Document) -> Iterator[str]:
+    """Those that come from no single element."""
     level = document.level
-    tags = EXACT[level]
-    for tag in document.elements:
-        if tag in tags and tag != PATIENT_ID:
-            vr = vr_of(tag)
-            for value in document.values(tag):
-                yield _exact_term(tag, vr, value)
     if level is Level.PATIENT:
         if has_patient_id(document.patient):
-            for name in _patient_ids(document.patient):
-                yield _exact_term(PATIENT_ID, "LO", name)
+            for name in patient_ids(document.patient):
+                yield exact_term(PATIENT_ID, "LO", name)
     elif level is Level.STUDY:
         for modality in document.modalities:
-            yield _exact_term(MODALITIES_IN_STUDY, "CS", modality)
+            yield exact_term(MODALITIES_IN_STUDY, "CS", modality)
         for sop_class in document.sop_classes:
-            yield _exact_term(SOP_CLASSES_IN_STUDY, "UI", sop_class)
-
-
-def _patient_ids(patient: str) -> Iterable[str]:
-    """What a patient is found by: the key, and each value of a Patient ID with several."""
-    return dict.fromkeys((patient, *[value.strip(" ") for value in patient.split("\\")]))
-
-
-def _exact_term(tag: int, vr: str, value: str) -> str:
-    """The same term for every way to write a value: padding, NFC, 007 = 7 (rules M4, M8)."""
-    text = value.strip(" \0")
-    if vr in {"IS", "DS"}:
-        with contextlib.suppress(ValueError):
-            text = repr(float(text))
-    elif not text.isascii():
-        text = unicodedata.normalize("NFC", text)
-    return f"{tag:08x}={text[:_LONGEST_EXACT]}"
-
-
-def _folded(tag: int, text: str) -> str:
-    folded = fold(text)
-    if not folded.isprintable():
-        folded = _MARKS.sub(" ", folded)
-    if "^" in folded and vr_of(tag) == "PN":
-        folded = _AROUND_CARET.sub("^", folded)
-    return folded
-
-
-def _ends(tag: int) -> str:
-    """What is insignificant at the ends of a text (rules M4, M10)."""
-    return " \0^" if vr_of(tag) == "PN" else " \0"
-
-
-def _gram_texts(tag: int, values: Iterable[str]) -> Iterator[str]:
-    """The texts whose grams a document is found by."""
-    ends, groups = _ends(tag), vr_of(tag) == "PN"
-    long = False
-    for value in values:
-        for text in value.split("=") if groups else (value,):
-            folded = _folded(tag, text).strip(ends)
-            if len(folded) > _LONGEST_TEXT:
-                long = True
-                folded = folded[:_LONGEST_TEXT]
-            if folded:
-                yield f"{_START}{folded}{_END}"
-    if long:
-        yield LONG_TEXT
-
-
-def _point(vr: str, value: str) -> int:
-    """A date or time as the number it is found by."""
-    span = parse_date(value) if vr == "DA" else parse_time(value)
-    if span is None:
-        return _NOT_ONE
-    low, high = span
-    if vr == "TM":
-        low, high = low // _MINUTE, high // _MINUTE
-    return low if low == high else _NOT_ONE
+            yield exact_term(SOP_CLASSES_IN_STUDY, "UI", sop_class)
 
 
 # Conditions to queries
@@ -323,20 +252,22 @@ def term_place(level: Level, tag: int, values: Iterable[str]) -> tuple[str, list
     """The field and the terms that tell by which documents have one of `values`; None if no field does."""
     if tag == PATIENT_ID:
         if level is Level.PATIENT:
-            return "exact", [_exact_term(tag, "LO", patient_key(value.encode())) for value in values]
+            return "exact", [exact_term(tag, "LO", patient_key(value.encode())) for value in values]
         return None if level is Level.IMAGE else ("patient", [patient_key(value.encode()) for value in values])
     if tag == STUDY_INSTANCE_UID:
         if level is Level.STUDY:
             return "key", [key_term(level, value) for value in values]
-        return None if level is Level.PATIENT else ("study", list(values))
+        return None if level is Level.PATIENT else ("study", [short_term(value) for value in values])
     if tag == SERIES_INSTANCE_UID:
-        return ("series", list(values)) if level in {Level.SERIES, Level.IMAGE} else None
+        if level in {Level.SERIES, Level.IMAGE}:
+            return "series", [short_term(value) for value in values]
+        return None
     if tag == SOP_INSTANCE_UID:
         return ("key", [key_term(level, value) for value in values]) if level is Level.IMAGE else None
     computed = level is Level.STUDY and tag in {MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY}
     if computed or tag in EXACT.get(level, ()):
         vr = vr_of(tag)
-        return "exact", [_exact_term(tag, vr, value) for value in values]
+        return "exact", [exact_term(tag, vr, value) for value in values]
     return None
 
 
@@ -350,8 +281,8 @@ def gram_terms(level: Level, condition: Grams) -> list[str]:
     tag = condition.tag
     if tag not in GRAMS.get(level, ()) or not condition.pieces:
         return []
-    pieces = [_folded(tag, piece) for piece in condition.pieces]
-    ends, terms = _ends(tag), dict[str, None]()
+    pieces = [folded_text(tag, piece) for piece in condition.pieces]
+    ends, terms = insignificant_ends(tag), dict[str, None]()
     last = len(pieces) - 1
     for number, piece in enumerate(pieces):
         groups = piece.split("=") if vr_of(tag) == "PN" else [piece]
@@ -364,7 +295,7 @@ def gram_terms(level: Level, condition: Grams) -> list[str]:
             text = text.rstrip(ends)
             if not text:
                 continue
-            marked = f"{_START if starts else ''}{text}{_END if finishes else ''}"[:_LONGEST_TEXT]
+            marked = f"{START if starts else ''}{text}{END if finishes else ''}"[:LONGEST_TEXT]
             size = min(3, len(marked))
             terms.update(dict.fromkeys(marked[at : at + size] for at in range(len(marked) - size + 1)))
     return list(terms)
@@ -374,11 +305,11 @@ def _range(level: Level, tag: int, low: int | None, high: int | None) -> tantivy
     if tag not in SPANS.get(level, ()):
         return None
     if vr_of(tag) == "TM":
-        low, high = (None if low is None else low // _MINUTE), (None if high is None else high // _MINUTE)
+        low, high = (None if low is None else low // MINUTE), (None if high is None else high // MINUTE)
     field = f"d{tag:08x}"
     first, last = max(0, low or 0), 99_999_999 if high is None else high
     if first > last:
         return tantivy.Query.empty_query()
     between = tantivy.Query.range_query(SCHEMA, field, tantivy.FieldType.Integer, first, last, use_inverted_index=True)
-    unknown = tantivy.Query.term_query(SCHEMA, field, _NOT_ONE, index_option="basic")
+    unknown = tantivy.Query.term_query(SCHEMA, field, NOT_ONE, index_option="basic")
     return _any_of([between, unknown])

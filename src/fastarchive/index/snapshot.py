@@ -14,6 +14,7 @@ from fastarchive.index import schema
 from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, Range, Term
 from fastarchive.index.documents import KEY_SEPARATOR, Document, Order
 from fastarchive.index.rows import decode_row
+from fastarchive.index.terms import GRAMS, LONG_TEXT, SPANS, short_term
 from fastarchive.store.follow import Positions
 
 _CHECKPOINT: Final = struct.Struct("<IQQ")
@@ -99,13 +100,14 @@ class Snapshot:
     def has(self, level: Level, key: str) -> bool:
         """Whether there may be an entity with this key; False is certain. 1 µs."""
         searcher = self._searcher
-        return searcher is not None and searcher.doc_freq("key", schema.LETTERS[level] + key) > 0
+        return searcher is not None and searcher.doc_freq("key", schema.key_term(level, key)) > 0
 
     def get(self, level: Level, key: str) -> Document | None:
         """The entity with this key."""
-        if not self.has(level, key):
+        term = schema.key_term(level, key)
+        if self._searcher is None or not self._searcher.doc_freq("key", term):
             return None
-        row = self._row(schema.key_term(level, key))
+        row = self._row(term)
         return None if row is None else decode_row(row)
 
     def moved(self, pack: int, offset: int) -> Document | None:
@@ -150,7 +152,7 @@ class Snapshot:
 
     def shadows_of(self, study: str) -> list[Document]:
         """The shadows in a study."""
-        query = schema.term_query("study", study)
+        query = schema.term_query("study", short_term(study))
         shadow = schema.term_query("level", schema.SHADOW)
         return self._documents(tantivy.Query.boolean_query([(tantivy.Occur.Must, query), (tantivy.Occur.Must, shadow)]))
 
@@ -246,16 +248,16 @@ class Snapshot:
                     sample = terms[:_SAMPLED_TERMS]
                     found = sum(searcher.doc_freq(field, term) for term in sample)
                     return found if len(sample) == len(terms) else found * len(terms) // len(sample) + len(terms)
-                if tag in schema.GRAMS.get(level, ()):
+                if tag in GRAMS.get(level, ()):
                     return sum(self._bound(level, schema.whole_text(tag, value)) for value in values)
             case Range(tag):
-                if tag in schema.SPANS.get(level, ()):
+                if tag in SPANS.get(level, ()):
                     return self._count(schema.to_query(level, condition))
             case Grams(tag):
                 terms = schema.gram_terms(level, condition)
                 if terms:
                     field = f"g{tag:08x}"
-                    long = searcher.doc_freq(field, schema.LONG_TEXT)
+                    long = searcher.doc_freq(field, LONG_TEXT)
                     return min(searcher.doc_freq(field, term) for term in terms) + long
         return self._total(level)
 
