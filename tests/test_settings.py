@@ -11,7 +11,7 @@ from pydantic import ByteSize
 
 from fastarchive import settings
 from fastarchive.dicom import charsets
-from fastarchive.setting_values import Peer
+from fastarchive.setting_values import Peer, QueryLimits
 from fastarchive.settings import Settings, SettingsError, load
 
 DEFINED_TERMS = sorted(set(charsets._TERMS.values()) - {"ISO 2022 IR 192"})
@@ -154,3 +154,32 @@ def test_every_setting_says_what_it_does_and_what_is_allowed() -> None:
 def test_default_sizes_are_readable() -> None:
     assert settings.default_text("seal") == "256MiB"
     assert settings.size_text(ByteSize(1000)) == "1000"
+
+
+@pytest.mark.parametrize(
+    "given_limits",
+    [
+        {"VIEWER": {"matches": 500, "seconds": 2.5}, "AI": {"queries": 1}},
+        ["VIEWER=matches:500;seconds:2.5", "AI=queries:1"],
+        "VIEWER=matches:500;seconds:2.5,AI=queries:1",
+    ],
+)
+def test_query_limits_in_every_form(given_limits: object) -> None:
+    loaded = load({"query_limits": given_limits}, environ={})
+    assert loaded.query_limits == {"VIEWER": QueryLimits(matches=500, seconds=2.5), "AI": QueryLimits(queries=1)}
+    assert settings.from_json(settings.to_json(loaded)) == loaded
+
+
+def test_query_limits_in_a_file(tmp_path: Path) -> None:
+    config = tmp_path / "fastarchive.toml"
+    config.write_text("[query_limits.AI]\nheaders = 0\nscanned = 100000\n")
+    assert load(config=config, environ={}).query_limits == {"AI": QueryLimits(headers=0, scanned=100_000)}
+
+
+@pytest.mark.parametrize(
+    "wrong", ["A", "A=", "A=matches", "A=answers:5", "A=matches:-1", "A=matches:1.5", "A=matches:x", "A=seconds:nan"]
+)
+def test_query_limits_that_are_none_are_told(wrong: str) -> None:
+    said = problems({"query_limits": [wrong]})
+    assert said.startswith("query_limits = ")
+    assert "allowed: AET=NAME:NUMBER" in said

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, BinaryIO, Final, Self
 
 from fastarchive.admission import Admission, ConflictPolicies, Outcome, Receipt
@@ -223,8 +223,18 @@ class Archive:
         finally:
             intake.close()
 
-    def import_file(self, path: Path, *, calling_ae: str = "") -> Receipt:
+    def import_file(
+        self,
+        path: Path,
+        *,
+        calling_ae: str = "",
+        character_set: str = "",
+        character_sets: Mapping[str, str] = MappingProxyType({}),
+    ) -> Receipt:
         """Store a DICOM file (PS3.10), in bounded memory whatever its size.
+
+        character_set: what queries are to read its text in, whatever it declares; without it that of the AE it came
+        from (``calling_ae``, else the file's Source Application Entity Title) in ``character_sets``, if there is one.
 
         The data set says which instance it is; a file meta information that says otherwise is not believed.
 
@@ -236,7 +246,12 @@ class Archive:
             head = parse_file_head(start)
             if head.sop_class == MEDIA_STORAGE_DIRECTORY:
                 raise NotDicomFile("a DICOMDIR is the index of a medium, not an instance")
-            intake = self.receive(transfer_syntax=head.transfer_syntax, calling_ae=calling_ae or head.source_ae)
+            source = calling_ae or head.source_ae
+            intake = self.receive(
+                transfer_syntax=head.transfer_syntax,
+                calling_ae=source,
+                character_set=character_set or character_sets.get(source, ""),
+            )
             try:
                 chunk = start[head.data_set_offset :]
                 while chunk:

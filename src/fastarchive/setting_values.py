@@ -17,7 +17,21 @@ _CHARACTER_SET: Final = re.compile(
     "ISO_IR (6|13|100|101|109|110|126|127|138|144|148|166|192|203)"
     "|ISO 2022 IR (6|13|58|87|100|101|109|110|126|127|138|144|148|149|159|166|203)|GB18030|GBK"
 )
+_MOST: Final = 2**53
 _Value = TypeVar("_Value")
+
+
+class QueryLimits(NamedTuple):
+    """What one C-FIND of one AE may take; None: what holds for everybody, 0: no limit."""
+
+    matches: int | None = None
+    seconds: float | None = None
+    headers: int | None = None
+    scanned: int | None = None
+    queries: int | None = None
+
+    def __str__(self) -> str:
+        return ";".join(f"{name}:{value:g}" for name, value in self._asdict().items() if value is not None)
 
 
 class Peer(NamedTuple):
@@ -69,6 +83,33 @@ def parse_character_sets(value: object) -> str:
     return "\\".join(terms)
 
 
+def parse_query_limits(value: object) -> QueryLimits:
+    """A table of limits, or ``NAME:NUMBER`` joined by semicolons. Raises ValueError."""
+    if isinstance(value, QueryLimits):
+        return value
+    if isinstance(value, str):
+        value = dict(_named_number(part) for part in value.split(";") if part.strip())
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError("no table of limits")
+    if unknown := [name for name in value if name not in QueryLimits._fields]:
+        raise ValueError(f"{unknown[0]} is none of {', '.join(QueryLimits._fields)}")
+    for name, number in value.items():
+        whole = isinstance(number, int) and not isinstance(number, bool)
+        if not (whole or (name == "seconds" and isinstance(number, float))) or not 0 <= number < _MOST:
+            raise ValueError(f"{name} is no {'number' if name == 'seconds' else 'whole number'} from 0 on")
+    return QueryLimits(**value)
+
+
+def _named_number(part: str) -> tuple[str, float]:
+    name, colon, number = part.partition(":")
+    if not colon:
+        raise ValueError(f"{part!r} is not of the form NAME:NUMBER")
+    try:
+        return name.strip(), int(number)
+    except ValueError:
+        return name.strip(), float(number)
+
+
 def _by_ae_title(value: object, form: str, parse: Callable[[object], _Value]) -> dict[str, _Value]:
     """A table (TOML), a list of AET=VALUE (options) or such a list joined by commas (environment)."""
     if isinstance(value, str):
@@ -102,6 +143,10 @@ def _parse_character_sets(value: object) -> object:
     return _by_ae_title(value, "AET=TERM", parse_character_sets)
 
 
+def _parse_query_limits(value: object) -> object:
+    return _by_ae_title(value, "AET=NAME:NUMBER;…", parse_query_limits)
+
+
 def _parse_ae_titles(value: object) -> object:
     if isinstance(value, str):
         value = [part for part in value.split(",") if part.strip()]
@@ -116,5 +161,10 @@ Peers = Annotated[
     dict[str, Peer],
     BeforeValidator(_parse_peers),
     PlainSerializer(lambda peers: {title: str(peer) for title, peer in peers.items()}),
+]
+QueryLimitsByTitle = Annotated[
+    dict[str, QueryLimits],
+    BeforeValidator(_parse_query_limits),
+    PlainSerializer(lambda limits: {title: str(one) for title, one in limits.items()}),
 ]
 CharacterSets = Annotated[dict[str, str], BeforeValidator(_parse_character_sets)]

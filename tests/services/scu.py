@@ -18,12 +18,14 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
 @contextmanager
-def associated(loopback: Loopback, contexts: Sequence[tuple[Any, Sequence[str]]], **options: Any) -> Iterator[Any]:
+def associated(
+    loopback: Loopback, contexts: Sequence[tuple[Any, Sequence[str]]], called_ae: str = "FASTARCHIVE", **options: Any
+) -> Iterator[Any]:
     entity = AE("SCU")
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
     for abstract_syntax, transfer_syntaxes in contexts:
         entity.add_requested_context(abstract_syntax, list(transfer_syntaxes))
-    association = entity.associate(loopback.host, loopback.port, ae_title="FASTARCHIVE", **options)
+    association = entity.associate(loopback.host, loopback.port, ae_title=called_ae, **options)
     assert association.is_established
     try:
         yield association
@@ -48,9 +50,30 @@ def store(loopback: Loopback, datasets: Sequence[Dataset], transfer_syntax: str 
         return [association.send_c_store(file_of(dataset, transfer_syntax)).Status for dataset in datasets]
 
 
-def find(loopback: Loopback, model: Any, **keys: Any) -> list[tuple[int, Dataset | None]]:
+def find(
+    loopback: Loopback, model: Any, called_ae: str = "FASTARCHIVE", **keys: Any
+) -> list[tuple[int, Dataset | None]]:
     question = Dataset()
     for keyword, value in keys.items():
         setattr(question, keyword, value)
-    with associated(loopback, [(model, [EXPLICIT, IMPLICIT])]) as association:
+    with associated(loopback, [(model, [EXPLICIT, IMPLICIT])], called_ae) as association:
         return [(status.Status, answer) for status, answer in association.send_c_find(question, model)]
+
+
+def get(loopback: Loopback, model: Any, **keys: Any) -> tuple[int, int]:
+    """The final status of a C-GET of CT images, and how many came."""
+    request = Dataset()
+    for keyword, value in keys.items():
+        setattr(request, keyword, value)
+    received: list[str] = []
+
+    def take(event: Any) -> int:
+        received.append(event.request.AffectedSOPInstanceUID)
+        return 0
+
+    contexts = [(model, [EXPLICIT]), (CTImageStorage, [EXPLICIT])]
+    handlers = [(pynetdicom.evt.EVT_C_STORE, take)]
+    roles = [pynetdicom.build_role(CTImageStorage, scp_role=True)]
+    with associated(loopback, contexts, evt_handlers=handlers, ext_neg=roles) as association:
+        *_, (status, _) = association.send_c_get(request, model)
+        return status.Status, len(received)

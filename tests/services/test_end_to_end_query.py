@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pynetdicom.sop_class import PatientRootQueryRetrieveInformationModelGet as PatientRootGet
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as StudyRootFind
 
 from fastarchive.services.context import Limits
 from tests.services.loopback import Loopback, serving, slice_of
-from tests.services.scu import find, store
+from tests.services.scu import find, get, store
 
 SERIES = {"StudyInstanceUID": "1.2.826.1.1", "SeriesInstanceUID": "1.2.826.1.1.1"}
 
@@ -77,6 +78,18 @@ def test_a_sender_of_another_character_set_than_it_declares(tmp_path: Path) -> N
         answer = images(loopback, SpecificCharacterSet="ISO_IR 192", PatientName="王*", ImageComments="头")[0][1]
         assert answer is not None
         assert answer.PatientName == "王^小明"
+
+
+def test_X7_a_retrieval_by_a_sender_of_another_character_set(tmp_path: Path) -> None:
+    """A Patient ID in GB18030 declared as Latin alphabet No. 1, asked for by C-GET."""
+    raw = "病人1".encode("gb18030").decode("latin-1")
+    dataset = a_series()[0]
+    dataset.SpecificCharacterSet, dataset.PatientID = "ISO_IR 100", raw
+    for character_sets, sent in (({"SCU": "GB18030"}, 1), ({}, 0)):
+        with serving(tmp_path, character_sets=character_sets) as loopback:
+            store(loopback, [dataset.copy()])
+            keys = {"SpecificCharacterSet": "ISO_IR 100", "QueryRetrieveLevel": "PATIENT", "PatientID": raw}
+            assert get(loopback, PatientRootGet, **keys) == (0x0000, sent)
 
 
 def test_M21_unknown_values_match_where_that_is_set(tmp_path: Path) -> None:

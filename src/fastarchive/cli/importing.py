@@ -6,22 +6,33 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from fastarchive.cli.output import FAILED, console, fail, load_settings, on_terminal, print_json
+from fastarchive.setting_values import parse_character_sets
 
 if TYPE_CHECKING:
     from fastarchive.archive import Archive
 
 PATHS_KEPT = 20
 """Paths shown for one reason; all are counted."""
+
+
+class CharacterSets(NamedTuple):
+    """What the text of the files is really in, whatever they declare: of all, or by the AE title they are from."""
+
+    of_all: str
+    by_ae_title: Mapping[str, str]
+
+
+NOTHING_KNOWN = CharacterSets("", {})
 
 
 @dataclass(slots=True)
@@ -74,14 +85,18 @@ def files_below(paths: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
                     yield file, False
 
 
-def import_one(archive: Archive, path: Path, named: bool, summary: Summary) -> None:
+def import_one(
+    archive: Archive, path: Path, named: bool, summary: Summary, character_sets: CharacterSets = NOTHING_KNOWN
+) -> None:
     """Import one file and count what became of it. Raises NoSpace, LogBroken: nothing more can be stored then."""
     from fastarchive.archive import Outcome
     from fastarchive.dicom.part10 import NotDicomFile
     from fastarchive.store.intake import IntakeError
 
     try:
-        receipt = archive.import_file(path)
+        receipt = archive.import_file(
+            path, character_set=character_sets.of_all, character_sets=character_sets.by_ae_title
+        )
         size = path.stat().st_size
     except NotDicomFile as error:
         # What says that it is DICOM and can't be read is worth a look; other things lie in folders by the way.
@@ -112,7 +127,11 @@ def _says_it_is_dicom(path: Path) -> bool:
 
 
 def import_all(
-    archive: Archive, files: Iterable[tuple[Path, bool]], threads: int, advance: Callable[[], object]
+    archive: Archive,
+    files: Iterable[tuple[Path, bool]],
+    threads: int,
+    advance: Callable[[], object],
+    character_sets: CharacterSets = NOTHING_KNOWN,
 ) -> Summary:
     """Import the files with several threads, which take one after another. The first failure of the store ends all."""
     summary = Summary()
@@ -128,7 +147,7 @@ def import_all(
             if item is None:
                 return
             try:
-                import_one(archive, *item, summary)
+                import_one(archive, *item, summary, character_sets)
             except BaseException:
                 broken.set()
                 raise
@@ -156,6 +175,12 @@ def import_files(
         int | None,
         typer.Option("--threads", "-j", help="Files under way at once. Default: 4 for each CPU.", min=1, max=256),
     ] = None,
+    character_set: Annotated[
+        str,
+        typer.Option(
+            "--character-set", help="What the text of these files is really in, whatever they declare.", metavar="TERM"
+        ),
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Store DICOM files in the archive; works while it runs and while it doesn't.
@@ -166,9 +191,14 @@ def import_files(
     already is not stored again. In folders, DICOMDIRs and files that are not DICOM are skipped; what can't be stored is
     refused with the reason.
 
+    Text that was declared in the wrong character set is found and answered as it was meant with `--character-set
+    GB18030`, or by the setting `character_sets` for files whose Source Application Entity Title is in it. The files are
+    kept as they are.
+
     Exit codes: 0 nothing refused, 1 something refused or the archive could not store, 2 wrong usage.
     """
     settings = load_settings({"data": data}, config)
+    known = CharacterSets(_parsed(character_set), settings.character_sets)
     from fastarchive.archive import Archive
     from fastarchive.store.log import LogBroken, NoSpace
 
@@ -189,7 +219,7 @@ def import_files(
             ) as archive,
             bar,
         ):
-            summary = import_all(archive, files, min(threads, max(1, len(files))), advance)
+            summary = import_all(archive, files, min(threads, max(1, len(files))), advance, known)
     except NoSpace:
         fail(f"{settings.data} has no more space than is kept in reserve; what was stored so far is stored")
     except LogBroken as error:
@@ -201,6 +231,15 @@ def import_files(
     else:
         _print_summary(summary)
     raise typer.Exit(FAILED if summary.counts["refused"] else 0)
+
+
+def _parsed(character_set: str) -> str:
+    if not character_set:
+        return ""
+    try:
+        return parse_character_sets(character_set)
+    except ValueError as error:
+        fail(f"--character-set {character_set}: {error}", 2)
 
 
 def _progress(total: int) -> tuple[Any, Callable[[], object]]:

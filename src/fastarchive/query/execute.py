@@ -35,7 +35,8 @@ def matches(
 ) -> Generator[list[Match], None, None]:
     """The matches of a plan, each once, page by page; pages may be empty. A trace is told what each step does.
 
-    Only with ``headers`` keys the index does not hold are looked up; then TooManyHeaders may be raised.
+    Only with ``headers`` keys the index does not hold are looked up; then TooManyHeaders may be raised. With a trace
+    that limits how many entities are looked at, so may TooMuchToLookAt.
     """
     trace = trace or Trace()
     found = _select(plan.root, view, trace)
@@ -54,10 +55,10 @@ def _select(step: Select, view: View, trace: Trace) -> Generator[list[Match], No
         page = next(pages, None)
         if page is None:
             return
+        trace.look_at(step, len(page))
         found = joiner.join(page)
         for depth, accepts in criteria:
             found = [match for match in found if (document := match[depth]) is not None and accepts(document)]
-        work.looked_at += len(page)
         work.found += len(found)
         work.seconds += perf_counter() - started
         yield found

@@ -106,6 +106,11 @@ class FindQuery:
     zone: int | None = None  # minutes east of UTC that dates and times are read and answered in (M18)
 
     @property
+    def asked(self) -> frozenset[int]:
+        """The tags of all keys."""
+        return frozenset(key.tag for key in self.keys)
+
+    @property
     def matchers(self) -> tuple[Matcher, ...]:
         """Every condition an entity has to meet."""
         return tuple(key.matcher for key in self.keys if key.matcher is not None)

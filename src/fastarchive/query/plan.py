@@ -79,17 +79,30 @@ class Work:
     seconds: float = 0.0
 
 
-class Trace:
-    """The work of each step of one run of a plan."""
+class TooMuchToLookAt(Exception):
+    """A query that would have to look at more entities than it may: to be answered with A700."""
 
-    def __init__(self) -> None:
+
+class Trace:
+    """The work of each step of one run of a plan; it may look at ``most`` entities in all, 0: as many as it needs."""
+
+    def __init__(self, most: int = 0) -> None:
         self._work: dict[int, Work] = {}
+        self._left = most or None
         self.headers = HeaderWork()
         """The work on headers of instances, after all steps."""
 
     def of(self, step: Select) -> Work:
         """The work of a step of the plan that is run."""
         return self._work.setdefault(id(step), Work())
+
+    def look_at(self, step: Select, entities: int) -> None:
+        """Count entities a step is about to look at. Raises TooMuchToLookAt."""
+        if self._left is not None:
+            if entities > self._left:
+                raise TooMuchToLookAt
+            self._left -= entities
+        self.of(step).looked_at += entities
 
 
 def plan(query: FindQuery, view: View) -> Plan:

@@ -24,6 +24,7 @@ from fastarchive.dicom.elements import Element, encode, encode_element
 from fastarchive.dicom.layout import LONG_VRS, WORD_SIZE
 from fastarchive.dicom.transfer_syntaxes import Encoding
 from fastarchive.index.documents import Document
+from fastarchive.query.availability import ONLINE, Availability
 from fastarchive.query.computed import AGGREGATES, Aggregate
 from fastarchive.query.header_keys import is_ascii, recode
 from fastarchive.query.identifier import FindQuery, Key
@@ -49,13 +50,17 @@ class Responder:
     query if that holds it, else in UTF-8; (0008,0005) is there when, and only when, an answer is not plain ASCII (X6).
     """
 
-    def __init__(self, query: FindQuery, encoding: Encoding, retrieve_ae: str, availability: str = "ONLINE") -> None:
+    def __init__(
+        self, query: FindQuery, encoding: Encoding, retrieve_ae: str, availability: Availability | None = None
+    ) -> None:
+        """``availability`` tells what is damaged (F7); None: nothing is."""
         self.pending_status = PENDING_WITH_UNSUPPORTED_KEYS if query.unsupported else PENDING
         """FF01 when a key of the query is not supported, the same for all its matches (F3)."""
         self._encoding = encoding
         self._character_set = query.character_set
         self._converts = not query.character_set.is_default and query.character_set.terms != UTF8.terms
-        constants = _constants(query, retrieve_ae, availability)
+        self._availability = availability
+        constants = _constants(query, retrieve_ae, everything_online=availability is None)
         variables = [key for key in query.returns if key.tag not in constants and key.header is None]
         self._looks_up = bool(query.header_keys)
         self._constants = [constants[tag] for tag in sorted(constants)]
@@ -64,8 +69,9 @@ class Responder:
 
     def _prepare_collection(self, variables: Sequence[Key], query: FindQuery) -> None:
         """Decide in which order values are collected: stored text by level, what is worked out, then numbers."""
-        worked_out = [(key, work_out) for key in variables if (work_out := _work_out(key, query.zone)) is not None]
-        stored = sorted((key for key in variables if _work_out(key, query.zone) is None), key=_depth)
+        works_out = {key.tag: _work_out(key, query.zone, self._availability) for key in variables}
+        worked_out = [(key, work_out) for key in variables if (work_out := works_out[key.tag]) is not None]
+        stored = sorted((key for key in variables if works_out[key.tag] is None), key=_depth)
         texts = [key for key in stored if key.vr not in WORD_SIZE]
         numbers = [key for key in stored if key.vr in WORD_SIZE]
         self._texts = _by_depth(texts)
@@ -172,15 +178,15 @@ class Responder:
         return converted
 
 
-def _constants(query: FindQuery, retrieve_ae: str, availability: str) -> dict[int, Element]:
+def _constants(query: FindQuery, retrieve_ae: str, *, everything_online: bool) -> dict[int, Element]:
     """What is the same in every answer, by tag."""
     constants = {
         QUERY_RETRIEVE_LEVEL: Element(QUERY_RETRIEVE_LEVEL, "CS", query.level.encode()),
         RETRIEVE_AE_TITLE: Element(RETRIEVE_AE_TITLE, "AE", retrieve_ae.encode()),
     }
     requested = {key.tag for key in query.returns}
-    if INSTANCE_AVAILABILITY in requested:
-        constants[INSTANCE_AVAILABILITY] = Element(INSTANCE_AVAILABILITY, "CS", availability.encode())
+    if INSTANCE_AVAILABILITY in requested and everything_online:
+        constants[INSTANCE_AVAILABILITY] = Element(INSTANCE_AVAILABILITY, "CS", ONLINE.encode())
     if query.zone is not None:
         offset = format_offset(query.zone).encode()
         constants[TIMEZONE_OFFSET_FROM_UTC] = Element(TIMEZONE_OFFSET_FROM_UTC, "SH", offset)
@@ -194,8 +200,10 @@ def _character_set_element(character_set: CharacterSet) -> Element:
     return Element(SPECIFIC_CHARACTER_SET, "CS", character_set.value)
 
 
-def _work_out(key: Key, zone: int | None) -> Callable[[Document], bytes] | None:
+def _work_out(key: Key, zone: int | None, availability: Availability | None) -> Callable[[Document], bytes] | None:
     """How a value that is not stored as it is answered comes about; None for one that is."""
+    if key.tag == INSTANCE_AVAILABILITY and availability is not None:
+        return lambda document: _padded(availability.of(document).encode(), " ")
     aggregate = AGGREGATES.get(key.tag)
     if aggregate is not None:
         padding = "\0" if key.vr == "UI" else " "

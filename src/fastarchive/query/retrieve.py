@@ -39,11 +39,16 @@ class RetrieveRequest:
     keys: Mapping[Level, tuple[str, ...]]
 
 
-def parse_retrieve(identifier: bytes, encoding: Encoding, model: InformationModel) -> RetrieveRequest:
-    """The request an identifier makes; raises IdentifierError (A900) when it names nothing at its level."""
+def parse_retrieve(
+    identifier: bytes, encoding: Encoding, model: InformationModel, declared_character_set: str | None = None
+) -> RetrieveRequest:
+    """The request an identifier makes; raises IdentifierError (A900) when it names nothing at its level.
+
+    ``declared_character_set``: what the sender's text really is, whatever it declares.
+    """
     elements = read_elements(identifier, encoding)
     level = read_level(elements, model)
-    character_set = read_character_set(elements)
+    character_set = read_character_set(elements, declared_character_set)
     keys: dict[Level, tuple[str, ...]] = {}
     for one in (one for one in model.levels if one.depth <= level.depth):
         tag = UNIQUE_KEYS[one]

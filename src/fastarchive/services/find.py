@@ -14,15 +14,16 @@ from time import perf_counter
 from typing import Final, NamedTuple
 
 from fastarchive.archive import Archive
-from fastarchive.dicom.attributes import InformationModel, Level, model_of
+from fastarchive.dicom.attributes import INSTANCE_AVAILABILITY, InformationModel, Level, model_of
 from fastarchive.dicom.transfer_syntaxes import Encoding, encoding_of
 from fastarchive.metrics import Metrics
+from fastarchive.query.availability import availability
 from fastarchive.query.execute import matches
 from fastarchive.query.explain import Explanation, explain
-from fastarchive.query.headers import MOST_HEADERS, HeaderReader, TooManyHeaders
+from fastarchive.query.headers import HeaderReader, TooManyHeaders
 from fastarchive.query.identifier import IdentifierError, parse_find
 from fastarchive.query.options import FindOptions
-from fastarchive.query.plan import Lookup, Trace, plan
+from fastarchive.query.plan import Lookup, TooMuchToLookAt, Trace, plan
 from fastarchive.query.respond import Responder
 from fastarchive.services import status
 from fastarchive.services.context import Limits, ServiceContext
@@ -63,12 +64,14 @@ class _End(NamedTuple):
     offending_elements: tuple[int, ...] = ()
 
 
+_TOO_BUSY: Final = _End(status.OUT_OF_RESOURCES, "refused", "too many queries of this AE at once; try again later")
 _COMPLETE: Final = _End(status.SUCCESS, "success")
 _ANSWERED: Final = _End(status.SUCCESS, "success", "the final response has been sent")
 _CANCELLED: Final = _End(status.CANCELLED, "cancelled")
 _TOO_MANY: Final = _End(status.OUT_OF_RESOURCES, "refused", "more matches than one query may have")
 _TOO_LONG: Final = _End(status.OUT_OF_RESOURCES, "refused", "the search took longer than one query may")
 _TOO_MANY_HEADERS: Final = _End(status.OUT_OF_RESOURCES, "refused", "too many instances to look into; ask for fewer")
+_TOO_MUCH: Final = _End(status.OUT_OF_RESOURCES, "refused", "too much to look at; add keys that tell more")
 _FAILED: Final = _End(status.UNABLE_TO_PROCESS, "failed", "internal error, the search was given up")
 
 
@@ -87,6 +90,14 @@ async def handle(association: Association, message: Message, context: ServiceCon
     except DataSetTooLarge:
         await refuse(association, message, status.OUT_OF_RESOURCES, "the identifier is too large")
         return
+    caller = association.calling_ae
+    limits = context.limits_for(caller)
+    if limits.find_queries and context.running_queries[caller] >= limits.find_queries:
+        response = response_to(command, _TOO_BUSY.status, comment=_TOO_BUSY.comment)
+        context.metrics.find_requests.labels(outcome=_TOO_BUSY.outcome).inc()
+        await association.send(message.context.id, response)
+        return
+    context.running_queries[caller] += 1
     search = _Search(
         archive=context.archive,
         command=command,
@@ -96,11 +107,11 @@ async def handle(association: Association, message: Message, context: ServiceCon
         options=FindOptions.agreed(
             association.extended_negotiation.get(message.context.abstract_syntax),
             match_unknown=context.match_unknown,
-            declared_character_set=context.character_sets.get(association.calling_ae),
+            declared_character_set=context.character_sets.get(caller),
             headers=True,
         ),
         retrieve_ae=context.title_for(association.called_ae),
-        most_headers=context.limits.find_headers,
+        limits=limits,
     )
     watch = _Watch(context.metrics, caller_of(association), known[0], started)
     try:
@@ -112,12 +123,17 @@ async def handle(association: Association, message: Message, context: ServiceCon
         end = _End(error.status, "refused", error.comment, tuple(error.offending))
     except TooManyHeaders:
         end = _TOO_MANY_HEADERS
+    except TooMuchToLookAt:
+        end = _TOO_MUCH
     except Exception as error:  # the peer gets a status for whatever went wrong
         log_unexpected(_log, "C-FIND", error)
         context.metrics.unexpected_errors.labels(service="C-FIND").inc()
         end = _FAILED
     finally:
         context.queries.submit(search.close)
+        context.running_queries[caller] -= 1
+        if not context.running_queries[caller]:
+            del context.running_queries[caller]
     if end is not _ANSWERED:
         response = response_to(command, end.status, comment=end.comment, offending_elements=end.offending_elements)
         await association.send(message.context.id, response)
@@ -125,7 +141,11 @@ async def handle(association: Association, message: Message, context: ServiceCon
 
 
 async def _stream(
-    association: Association, message: Message, context: ServiceContext, search: _Search, watch: _Watch
+    association: Association,
+    message: Message,
+    context: ServiceContext,
+    search: _Search,
+    watch: _Watch,
 ) -> _End:
     """Send all matches; what is returned says how the search came to its end.
 
@@ -137,7 +157,7 @@ async def _stream(
         while not association.cancelled(message_id):
             page = await (coming or context.queries.start(search.page))
             coming = None
-            permitted = _permitted(search.answered, len(page.answers), context.limits)
+            permitted = _permitted(search.answered, len(page.answers), search.limits)
             for first in range(0, permitted, _BURST):
                 if association.cancelled(message_id):
                     return _CANCELLED
@@ -156,7 +176,7 @@ async def _stream(
                 return _TOO_MANY
             if page.last:
                 return _COMPLETE
-            if watch.exceeds(context.limits.find_seconds):
+            if watch.exceeds(search.limits.find_seconds):
                 return _TOO_LONG
         return _CANCELLED
     finally:
@@ -182,10 +202,11 @@ class _Search:
         model: InformationModel,
         options: FindOptions,
         retrieve_ae: str,
-        most_headers: int = MOST_HEADERS,
+        limits: Limits,
     ) -> None:
         self.level: Level | None = None
         self.answered = 0
+        self.limits = limits
         self._archive = archive
         self._command = command
         self._identifier = identifier
@@ -193,7 +214,6 @@ class _Search:
         self._model = model
         self._options = options
         self._retrieve_ae = retrieve_ae
-        self._most_headers = most_headers
         self._pages: Iterator[_Answers] | None = None
         self._is_lookup = False
 
@@ -222,19 +242,20 @@ class _Search:
     def _search(self) -> Iterator[_Answers]:
         query = parse_find(self._identifier, self._encoding, self._model, self._options)
         self.level = query.level
-        responder = Responder(query, self._encoding, self._retrieve_ae)
+        view = self._archive.index.view()
+        damage = availability(view, self._archive.damage.marks()) if INSTANCE_AVAILABILITY in query.asked else None
+        responder = Responder(query, self._encoding, self._retrieve_ae, damage)
         pending = _pending(self._command, responder.pending_status)
         identifier = responder.identifier
-        view = self._archive.index.view()
         how = plan(query, view)
         self._is_lookup = isinstance(how.root.source, Lookup)
-        trace = Trace() if _log.isEnabledFor(logging.DEBUG) else None
-        headers = HeaderReader(self._archive.header_of, self._most_headers)
+        trace = Trace(self.limits.find_scanned)
+        headers = HeaderReader(self._archive.header_of, self.limits.find_headers)
         try:
             for page in matches(how, view, trace, headers):
                 yield [(pending, identifier(match)) for match in page]
         finally:
-            if trace is not None:
+            if _log.isEnabledFor(logging.DEBUG):
                 self._log_explanation(explain(how, view, trace, values=False))
 
     def _log_explanation(self, explanation: Explanation) -> None:

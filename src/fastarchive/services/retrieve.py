@@ -115,10 +115,11 @@ class _Retrieval:
             await refuse(association, message, status.SOP_CLASS_NOT_SUPPORTED, comment)
             return None
         encoding = encoding_of(message.context.transfer_syntax)
+        really_in = context.character_sets.get(association.calling_ae)
         try:
             identifier = await message.data_set(context.limits.identifier)
             found = await context.queries.run(
-                lambda: _list_instances(context.archive, parse_retrieve(identifier, encoding, known[0]))
+                lambda: _list_instances(context.archive, parse_retrieve(identifier, encoding, known[0], really_in))
             )
         except DataSetTooLarge:
             await refuse(association, message, status.UNABLE_TO_COUNT_MATCHES, "the identifier is too large")
