@@ -38,6 +38,14 @@ def element(tag: int, vr: str, value: str | int | float | bytes | tuple[int | fl
     return start + struct.pack("<H", len(field)) + field
 
 
+def short_element(head: bytes, text: str, pad: bytes = b" ") -> bytes:
+    """An element of ASCII text whose tag and VR are encoded already, with a 2-byte length: for the hottest loops."""
+    field = text.encode("ascii")
+    if len(field) & 1:
+        field += pad
+    return head + len(field).to_bytes(2, "little") + field
+
+
 def sequence(tag: int, *items: bytes) -> bytes:
     """A sequence of explicit length whose items hold the encoded elements given (PS3.5 7.5)."""
     return element(tag, "SQ", b"".join(struct.pack("<HHL", 0xFFFE, 0xE000, len(item)) + item for item in items))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from bench.encoding import EXPLICIT_LITTLE, IMPLEMENTATION_CLASS_UID
 
@@ -111,6 +112,34 @@ def encode_command(elements: dict[int, int | str]) -> bytes:
             if len(encoded) % 2:
                 encoded += b" " if number == 0x0600 else b"\0"
         body += struct.pack("<HHL", 0, number, len(encoded)) + encoded
+    return struct.pack("<HHLL", 0, 0, 4, len(body)) + body
+
+
+@lru_cache(maxsize=256)
+def _store_command_start(sop_class: str) -> bytes:
+    """Affected SOP Class UID and Command Field, which all C-STORE-RQ of a SOP class begin with."""
+    return encode_command({0x0002: sop_class, 0x0100: C_STORE})[12:]
+
+
+_MESSAGE_ID = struct.pack("<HHL", 0, 0x0110, 2)
+_STORE_MIDDLE = encode_command({0x0700: 0, 0x0800: 1})[12:] + struct.pack("<HH", 0, 0x1000)
+
+
+def encode_store_command(sop_class: str, sop_instance: str, message_id: int) -> bytes:
+    """The command set of a C-STORE-RQ (PS3.7 9.3.1.1), from parts encoded once."""
+    uid = sop_instance.encode("ascii")
+    if len(uid) & 1:
+        uid += b"\0"
+    body = b"".join(
+        (
+            _store_command_start(sop_class),
+            _MESSAGE_ID,
+            message_id.to_bytes(2, "little"),
+            _STORE_MIDDLE,
+            len(uid).to_bytes(4, "little"),
+            uid,
+        )
+    )
     return struct.pack("<HHLL", 0, 0, 4, len(body)) + body
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.anatomy import Noise, colour_frames, grey_image
-from bench.encoding import EXPLICIT_LITTLE, element, file_meta
+from bench.encoding import EXPLICIT_LITTLE, element, file_meta, short_element
 from bench.enhanced import enhanced_ct_elements
 from bench.headers import (
     CR_IMAGE_STORAGE,
@@ -329,25 +329,47 @@ class SeriesHeaders:
         return b"".join(self._elements)
 
 
+_SOP_INSTANCE, _FRAMES = 0x00080018, 0x00280008
+_IMAGE_HEADS = {
+    tag: element(tag, vr, "")[:6]
+    for tag, vr in (
+        (_SOP_INSTANCE, "UI"),
+        (0x00080032, "TM"),
+        (0x00080033, "TM"),
+        (0x00181151, "IS"),
+        (0x00200012, "IS"),
+        (0x00200013, "IS"),
+        (0x00200032, "DS"),
+        (0x00201041, "DS"),
+        (_FRAMES, "IS"),
+    )
+}
+_OF_FRAMES = (0x00080032, 0x00181151, 0x00200032, 0x00201041)
+"""Exposure and position: of each frame in an enhanced instance, and in its functional groups there."""
+
+
 def _image_elements(sop_instance: str, number: int, time: str, geometry: Geometry, modality: Modality) -> Elements:
-    position = -300 + number * 1.25
+    position = f"{-300 + number * 1.25:.2f}"
     clock = f"{time}.{number % 1000:03d}"
-    rows: list[tuple[int, str, str | int]] = [
-        (0x00080018, "UI", sop_instance),
-        (0x00080032, "TM", clock),
-        (0x00080033, "TM", clock),
-        (0x00181151, "IS", 200 + number * 37 % 150),
-        (0x00200012, "IS", number),
-        (0x00200013, "IS", number),
-        (0x00200032, "DS", f"-250\\-250\\{position:.2f}"),
-        (0x00201041, "DS", f"{position:.2f}"),
-    ]
+    values = {
+        _SOP_INSTANCE: sop_instance,
+        0x00080032: clock,
+        0x00080033: clock,
+        0x00181151: str(200 + number * 37 % 150),
+        0x00200012: str(number),
+        0x00200013: str(number),
+        0x00200032: f"-250\\-250\\{position}",
+        0x00201041: position,
+    }
     if geometry.frames > 1:
-        rows.append((0x00280008, "IS", geometry.frames))
+        values[_FRAMES] = str(geometry.frames)
     if modality is Modality.ENHANCED_CT:
-        # Exposure and position belong to frames there.
-        rows = [row for row in rows if row[0] not in {0x00080032, 0x00181151, 0x00200032, 0x00201041}]
-    return {tag: element(tag, vr, value) for tag, vr, value in rows}
+        for tag in _OF_FRAMES:
+            del values[tag]
+    return {
+        tag: short_element(_IMAGE_HEADS[tag], text, b"\0" if tag == _SOP_INSTANCE else b" ")
+        for tag, text in values.items()
+    }
 
 
 def _day(chance: random.Random, first: date, days: int) -> str:

@@ -16,8 +16,9 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, ClassVar, Self
@@ -44,7 +45,9 @@ class Peer(abc.ABC):
     """What it is called on the command line."""
     remark: ClassVar[str]
     """What the reader of a table must know about its durability and settings."""
-    ae_title: ClassVar[str] = "ANY-SCP"
+    ae_title: str = "ANY-SCP"
+    prefix: Sequence[str] = ()
+    """What its command line is prefixed with: `taskset` to pin it, `strace` to count its syncs."""
     start_deadline: ClassVar[float] = 60.0
 
     def __init__(
@@ -86,7 +89,7 @@ class Peer(abc.ABC):
         if self._nodelay:
             environ["TCP_NODELAY"] = "1"
         with self.log_path.open("ab") as log:
-            self._process = self._spawn(self.command(), environ, log)
+            self._process = self._spawn([*self.prefix, *self.command()], environ, log)
         deadline = time.monotonic() + self.start_deadline
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -143,11 +146,19 @@ class Peer(abc.ABC):
         """An association with it."""
         return Requestor(self.host, self.dicom_port, contexts, called=self.ae_title, timeout=timeout)
 
+    def inventory(self) -> dict[str, int]:
+        """What its folder holds, by name, as far as it says something about how it will go on; cheap."""
+        return {}
+
     def held(self, instances: Iterable[Instance]) -> set[str]:
-        """Which of these it holds, by SOP Instance UID: C-FIND at IMAGE level, series by series."""
+        """Which of these it holds, by SOP Instance UID."""
+        return self.held_of((instance.study.uid, instance.series, instance.sop_instance) for instance in instances)
+
+    def held_of(self, instances: Iterable[tuple[str, str, str]]) -> set[str]:
+        """Which of these it holds; UIDs of study, series and instance. C-FIND at IMAGE level, series by series."""
         found: set[str] = set()
         with self.associate(Context(STUDY_ROOT_FIND)) as association:
-            for (study, series), _ in groupby(instances, key=lambda instance: (instance.study.uid, instance.series)):
+            for (study, series), _ in groupby(instances, key=itemgetter(0, 1)):
                 answers = association.find(STUDY_ROOT_FIND, image_query(study, series))
                 found.update(filter(None, map(sop_instance_in, answers.identifiers)))
         return found
@@ -193,6 +204,14 @@ class Fastarchive(Peer):
         self.workers = workers
         self.options = list(options)
         self.http_port = 0
+
+    def inventory(self) -> dict[str, int]:
+        """Segments of the index, and packs."""
+        segments = 0
+        for meta in (self.directory / "index").glob("**/meta.json"):
+            with contextlib.suppress(OSError, ValueError):  # replaced while we looked
+                segments += len(json.loads(meta.read_text())["segments"])
+        return {"segments": segments, "packs": sum(1 for _ in self.directory.glob("packs/*.pack"))}
 
     def command(self) -> list[str]:
         self.http_port = self.http_port or free_port()
@@ -321,10 +340,10 @@ class StoreScp(Peer):
         self.received.mkdir(exist_ok=True)
         return [tool("storescp"), *self.options, "-od", str(self.received), str(self.dicom_port)]
 
-    def held(self, instances: Iterable[Instance]) -> set[str]:
+    def held_of(self, instances: Iterable[tuple[str, str, str]]) -> set[str]:
         """By its file names, which are a modality, a dot and the SOP Instance UID."""
         names = {path.name.partition(".")[2] for path in self.received.iterdir()}
-        return {instance.sop_instance for instance in instances} & names
+        return {instance for _, _, instance in instances} & names
 
 
 class PynetdicomStoreScp(Peer):
@@ -343,10 +362,40 @@ class PynetdicomStoreScp(Peer):
         options = ["-od", str(self.received), "--max-pdu", "0"]
         return [sys.executable, "-m", "pynetdicom", "storescp", str(self.dicom_port), *options]
 
-    def held(self, instances: Iterable[Instance]) -> set[str]:
+    def held_of(self, instances: Iterable[tuple[str, str, str]]) -> set[str]:
         """By its file names, which are a modality, a dot and the SOP Instance UID."""
         names = {path.name.partition(".")[2] for path in self.received.iterdir()}
-        return {instance.sop_instance for instance in instances} & names
+        return {instance for _, _, instance in instances} & names
+
+
+class PynetdicomQrScp(Peer):
+    """pynetdicom's qrscp application: an archive in Python with SQLite, a file for each instance."""
+
+    name = "qrscp"
+    remark = "never syncs the files, no compression; pynetdicom's example archive (SQLite index)"
+    ae_title = "QRSCP"
+
+    def command(self) -> list[str]:
+        instances = self.directory / "instances"
+        instances.mkdir(exist_ok=True)
+        lines = [
+            "[DEFAULT]",
+            f"ae_title: {self.ae_title}",
+            f"port: {self.dicom_port}",
+            "max_pdu: 0",  # no limit: fewest PDUs, for its engine takes its time with each
+            "acse_timeout: 30",
+            "dimse_timeout: 30",
+            "network_timeout: 300",
+            f"bind_address: {self.host}",
+            f"instance_location: {instances}",
+            f"database_location: {self.directory / 'instances.sqlite'}",
+            "log_identifier: False",
+        ]
+        for title, (host, port) in self.destinations.items():
+            lines += [f"[{title}]", f"address: {host}", f"port: {port}"]
+        path = self.directory / "qrscp.ini"
+        path.write_text("\n".join(lines) + "\n")
+        return [sys.executable, "-m", "pynetdicom", "qrscp", "-c", str(path), "--quiet"]
 
 
 class Elsewhere(Peer):
@@ -362,7 +411,8 @@ class Elsewhere(Peer):
         host, colon, port = place.rpartition(":")
         if not (at and colon and title and host and port.isdigit()):
             raise ValueError(f"{address!r} is not AET@HOST:PORT")
-        self._address, self._title = address, title
+        self._address = address
+        self.ae_title = title
         self.host, self.dicom_port = host, int(port)
 
     @property
@@ -378,12 +428,18 @@ class Elsewhere(Peer):
             raise RuntimeError(f"{self._address} does not answer C-ECHO")
         return self
 
-    def associate(self, *contexts: Context, timeout: float = 60.0) -> Requestor:
-        return Requestor(self.host, self.dicom_port, contexts, called=self._title, timeout=timeout)
-
 
 PEERS: dict[str, type[Peer]] = {
     peer.name: peer
-    for peer in (Fastarchive, Orthanc, OrthancUnsynced, OrthancCompressed, Dcmqrscp, StoreScp, PynetdicomStoreScp)
+    for peer in (
+        Fastarchive,
+        Orthanc,
+        OrthancUnsynced,
+        OrthancCompressed,
+        Dcmqrscp,
+        StoreScp,
+        PynetdicomStoreScp,
+        PynetdicomQrScp,
+    )
 }
 """Everything that can be started, by name."""

@@ -1,0 +1,81 @@
+"""Does something grow? Robust slopes over the samples of a soak, and the verdict on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+_HOUR = 3600.0
+_POINTS = 60
+"""Medians a series of samples is reduced to before slopes are taken of all pairs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How one figure developed."""
+
+    name: str
+    unit: str
+    first: float
+    """Median of the first tenth of the time that was judged."""
+    last: float
+    """Median of the last tenth."""
+    per_hour: float
+    limit: float
+    """The most it may grow in an hour."""
+    scatter: float
+    """Median distance of the samples from the line: a rise within it says nothing."""
+    hours: float
+
+    @property
+    def grows(self) -> bool:
+        """Whether it rises faster than allowed, and by more than its own scatter."""
+        rise = self.per_hour * self.hours
+        return self.per_hour > self.limit and rise > 3 * self.scatter
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """The median slope of all pairs of points (Theil–Sen): up to 29 % outliers don't move it. 0 of less than two."""
+    slopes = [
+        (later - earlier) / (end - start)
+        for number, (start, earlier) in enumerate(points)
+        for end, later in points[number + 1 :]
+        if end > start
+    ]
+    return median(slopes) if slopes else 0.0
+
+
+def reduced(points: Sequence[tuple[float, float]], count: int = _POINTS) -> list[tuple[float, float]]:
+    """At most `count` points, each the medians of a run of samples."""
+    size = max(-(-len(points) // count), 1)
+    runs = [points[start : start + size] for start in range(0, len(points), size)]
+    return [(median(moment for moment, _ in run), median(value for _, value in run)) for run in runs]
+
+
+def judge(
+    name: str, unit: str, points: Sequence[tuple[float, float]], limit: float, *, settle: float = 0.25
+) -> Growth | None:
+    """The growth of a figure over (seconds, value) points in order of time; None when there is too little to judge.
+
+    The first `settle` of the time is left out: caches fill and pools reach their size then. limit: growth an hour.
+    """
+    if len(points) < 2:
+        return None
+    begin = points[0][0] + settle * (points[-1][0] - points[0][0])
+    judged = reduced([point for point in points if point[0] >= begin])
+    if len(judged) < 5:
+        return None
+    rise = slope(judged)
+    middle = median(value - rise * moment for moment, value in judged)
+    tenth = max(len(judged) // 10, 1)
+    return Growth(
+        name=name,
+        unit=unit,
+        first=median(value for _, value in judged[:tenth]),
+        last=median(value for _, value in judged[-tenth:]),
+        per_hour=rise * _HOUR,
+        limit=limit,
+        scatter=median(abs(value - middle - rise * moment) for moment, value in judged),
+        hours=(judged[-1][0] - judged[0][0]) / _HOUR,
+    )

@@ -1,0 +1,105 @@
+"""The course of a server over time: processor, memory, descriptors, bytes written and what its folder holds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bench.process import processor_seconds, tree
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The whole process tree at one moment."""
+
+    moment: float
+    """time.monotonic()."""
+    processor: float
+    """Seconds of processor time used since the server started."""
+    memory: int
+    """Bytes, proportional set size: pages shared between its processes count once, pages of mapped files count."""
+    anonymous: int
+    """Bytes of memory that is no page of a file."""
+    descriptors: int
+    written: int
+    """Bytes it caused to be written to disk, of processes that still run."""
+    inventory: dict[str, int]
+    """What is in its folder: for instance `segments` and `packs`."""
+
+
+def parse_rollup(rollup: str) -> tuple[int, int]:
+    """Bytes of Pss and of its anonymous part, out of the text of /proc/PID/smaps_rollup."""
+    fields = {}
+    for line in rollup.splitlines():
+        name, colon, rest = line.partition(":")
+        if colon and rest.strip().endswith("kB"):
+            fields[name] = int(rest.split()[0]) * 1024
+    return fields.get("Pss", 0), fields.get("Pss_Anon", 0) + fields.get("Pss_Shmem", 0)
+
+
+def parse_written(io: str) -> int:
+    """Bytes written to storage, out of the text of /proc/PID/io."""
+    for line in io.splitlines():
+        if line.startswith("write_bytes:"):
+            return int(line.split()[1])
+    return 0
+
+
+def sample(root: int, inventory: Callable[[], dict[str, int]] = dict) -> Sample:
+    """Look at the tree below and including process `root` now; processes that end meanwhile are left out."""
+    memory = anonymous = descriptors = written = 0
+    for pid in tree(root):
+        proc = Path(f"/proc/{pid}")
+        try:
+            pss, anon = parse_rollup((proc / "smaps_rollup").read_text())
+            descriptors += sum(1 for _ in (proc / "fd").iterdir())
+            written += parse_written((proc / "io").read_text())
+        except OSError:
+            continue
+        memory += pss
+        anonymous += anon
+    return Sample(time.monotonic(), processor_seconds(root), memory, anonymous, descriptors, written, inventory())
+
+
+class Monitor:
+    """Samples a server from a thread while a `with` block runs; `samples` is complete after it."""
+
+    def __init__(
+        self, root: int | None, *, interval: float = 1.0, inventory: Callable[[], dict[str, int]] = dict
+    ) -> None:
+        """root: process id of the server; None for a server elsewhere, of which there will be no samples."""
+        self.samples: list[Sample] = []
+        self._root = root
+        self._interval = interval
+        self._inventory = inventory
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._root is not None:
+            self.samples.append(sample(self._root, self._inventory))
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._root is None:
+            return
+        self._stop.set()
+        self._thread.join()
+        self.samples.append(sample(self._root, self._inventory))
+
+    def _run(self) -> None:
+        assert self._root is not None
+        while not self._stop.wait(self._interval):
+            self.samples.append(sample(self._root, self._inventory))
+
+    def between(self, start: float, end: float) -> list[Sample]:
+        """The samples of a stretch of time.monotonic()."""
+        return [one for one in self.samples if start <= one.moment <= end]
