@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from bench.anatomy import Noise, grey_image
 from bench.encoding import EXPLICIT_LITTLE, element, file_meta
@@ -136,6 +136,17 @@ def make_images(seed: int) -> list[bytes]:
         grey_image(noise, ROWS, COLUMNS, position=number, number=number * 977).astype("<u2", copy=False).tobytes()
         for number in range(DISTINCT_FRAMES)
     ]
+
+
+class Server(Protocol):
+    """Where to find an archive."""
+
+    host: str
+    ae_title: str
+
+    @property
+    def dicom_port(self) -> int:
+        """Its DICOM port."""
 
 
 class StreamingRequestor(Requestor):
@@ -268,7 +279,7 @@ class Step:
     """Objects acknowledged, or returned with the right digest."""
 
 
-def store_all(peer: Peer, objects: list[BigObject], images: list[bytes]) -> dict[str, bytes]:
+def store_all(peer: Server, objects: list[BigObject], images: list[bytes]) -> dict[str, bytes]:
     """Send all at once, one association each; {SOP Instance UID: digest} of those acknowledged with 0000."""
 
     def send(one: BigObject) -> tuple[str, bytes, Response]:
@@ -292,7 +303,7 @@ def store_all(peer: Peer, objects: list[BigObject], images: list[bytes]) -> dict
     return {sop_instance: digest for sop_instance, digest, answer in answers if answer.status == 0}
 
 
-def fetch_all(peer: Peer, objects: list[BigObject]) -> dict[str, bytes]:
+def fetch_all(peer: Server, objects: list[BigObject]) -> dict[str, bytes]:
     """Fetch all at once with C-GET; {SOP Instance UID: digest}."""
 
     def fetch(one: BigObject) -> dict[str, bytes]:

@@ -127,7 +127,7 @@ class Intake:
     @property
     def held(self) -> int:
         """Bytes it holds in memory between two calls: what is pending, and what the next block is to be made of."""
-        return self._pending_size + (self._encoder.waiting if self._encoder is not None else 0)
+        return self.length if self._encoder is None else self._pending_size + self._encoder.waiting
 
     @property
     def spooled(self) -> bool:
