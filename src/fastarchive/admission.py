@@ -176,7 +176,7 @@ class Admission:
         new = meaning_of(encoded.content(), encoded.record.transfer_syntax)
         try:
             return new is not None and new == meaning_of(
-                self._blobs.open(known.location).chunks(), known.transfer_syntax
+                self._blobs.open(known.location, instance=encoded.record.sop_instance).chunks(), known.transfer_syntax
             )
         except DamagedInstance:
             return False

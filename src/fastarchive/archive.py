@@ -41,10 +41,12 @@ from fastarchive.query import keywords
 from fastarchive.query.explain import Explanation
 from fastarchive.query.headers import HeaderReader, StoredHeader
 from fastarchive.store.blobs import Blobs, DamagedInstance, Reader
+from fastarchive.store.compacted import read_compacted
 from fastarchive.store.damage import DamageList
 from fastarchive.store.intake import HEADER_LIMIT, SPILL, Intake
 from fastarchive.store.log import SEAL_SIZE, Log, LogStatus
 from fastarchive.store.mirror import MirrorWait
+from fastarchive.store.pack import list_packs, used_bytes
 from fastarchive.store.record import Location
 from fastarchive.store.recovery import RecoveryReport, recover
 
@@ -77,7 +79,8 @@ class Archive:
         self.directory = directory
         self.index = index
         self.damage = DamageList(directory)
-        self.blobs = Blobs(directory, mirror=mirror, damage=None if log is None else self.damage)
+        damage = None if log is None else self.damage
+        self.blobs = Blobs(directory, mirror=mirror, damage=damage, relocate=self._moved)
         self._log = log
         self._resources = resources
         self._admission = Admission(index, self.blobs, conflicts)
@@ -124,11 +127,11 @@ class Archive:
                 for name in ("packs", "spool", "run"):
                     (directory / name).mkdir(exist_ok=True)
                 report = recover(directory, mirror=mirror) if recover_packs else None
-            index = Index(directory)
+            index = Index(directory, mirror=mirror)
             resources.callback(index.close)
             if not read_only:
                 if write_index:
-                    _start_index_writer(directory, resources, commit_seconds)
+                    _start_index_writer(directory, resources, commit_seconds, mirror)
                 log = Log(
                     directory,
                     seal_size=seal_size,
@@ -308,7 +311,7 @@ class Archive:
         entry = self.index.locate(sop_instance)
         if entry is None:
             raise NoSuchInstance(sop_instance)
-        return self.blobs.open(entry.location)
+        return self.blobs.open(entry.location, instance=sop_instance)
 
     def header_of(self, location: Location) -> StoredHeader | None:
         """The data set of the record at a location (whose size may be left 0) up to its pixels, for what the index does
@@ -350,7 +353,8 @@ class Archive:
     def status(self) -> dict[str, Any]:
         """Counts and sizes for people and scripts: entities by level, packs and their bytes, index tail, disk."""
         view = self.view()
-        packs = [entry.stat().st_size for entry in (self.directory / "packs").glob("*.pack")]
+        packs = [used_bytes(self.directory, pack) for pack in list_packs(self.directory)]
+        compacted = read_compacted(self.directory)
         disk = shutil.disk_usage(self.directory)
         counts = view.counts()
         return {
@@ -361,6 +365,8 @@ class Archive:
             "instances": counts[Level.IMAGE],
             "packs": len(packs),
             "pack_bytes": sum(packs),
+            "compacted_bytes": compacted.freed_bytes,
+            "compacted_at": compacted.completed_at,
             "damaged_records": len(self.damage.marks()),
             "index_tail_records": view.tail_length,
             "disk_free_bytes": disk.free,
@@ -368,6 +374,13 @@ class Archive:
         }
 
     # ---------------------------------------------------------------- inner workings
+
+    def _moved(self, location: Location, sop_instance: str) -> Location | None:
+        """Where a record is now whose pack was compacted away since it was looked up."""
+        if not sop_instance:
+            return self.index.moved(location.pack, location.offset)
+        entry = self.index.locate(sop_instance)
+        return None if entry is None else entry.location
 
     def _writable(self) -> Log:
         if self._log is None:
@@ -387,10 +400,10 @@ def _pairs(keys: Mapping[str, str] | None) -> list[str]:
     return [f"{keyword}={value}" for keyword, value in (keys or {}).items()]
 
 
-def _start_index_writer(directory: Path, resources: ExitStack, commit_seconds: float) -> None:
+def _start_index_writer(directory: Path, resources: ExitStack, commit_seconds: float, mirror: Path | None) -> None:
     """Write the index in a thread, unless another process already does; closing commits what is left."""
     try:
-        writer = IndexWriter(directory, commit_seconds=commit_seconds)
+        writer = IndexWriter(directory, commit_seconds=commit_seconds, mirror=mirror)
     except IndexBusy:
         return
     stop = threading.Event()

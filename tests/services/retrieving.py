@@ -56,18 +56,20 @@ class FakeBlobs:
         self.opened = 0
         self.latest_damage = False
 
-    def open(self, location: Location) -> Any:
+    def open(self, location: Location, *, instance: str) -> Any:
         blobs = self
-        instance = self.instances[location]
+        stored = self.instances[location]
         self.opened += 1
 
         class Reader:
+            record = stored
+
             def chunks(self) -> Iterator[bytes]:
-                uid = instance.sop_instance.encode()
+                uid = stored.sop_instance.encode()
                 yield uid[:2]
                 yield uid[2:4]
-                if instance.sop_instance == DAMAGED or (instance.sop_instance == LATE and blobs.opened > 2):
-                    raise DamagedInstance(instance.location, "checksum")
+                if instance == DAMAGED or (instance == LATE and blobs.opened > 2):
+                    raise DamagedInstance(stored.location, "checksum")
                 yield uid[4:]
 
         return Reader()

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastarchive.store import follow
 from fastarchive.store.follow import Follower, Positions
 from fastarchive.store.log import Log
 from fastarchive.store.pack import list_packs, pack_path
@@ -138,17 +137,16 @@ def test_what_vanishes_between_look_and_read_is_found_where_it_is_now(
 ) -> None:
     with Log(tmp_path) as log:
         old = log.append(encoded()).result(10)
-    listed = follow.list_packs
 
-    def list_packs(directory: Path, after: int = -1) -> list[int]:
-        packs = listed(directory, after)
+    def look(directory: Path, after: int = -1) -> list[int]:
+        packs = list_packs(directory, after)
         if packs == [old.pack]:  # the moment after the look
             with Log(tmp_path) as log:
                 log.append(encoded(1)).result(10)
             pack_path(tmp_path, old.pack).unlink()
         return packs
 
-    monkeypatch.setattr(follow, "list_packs", list_packs)
+    monkeypatch.setattr("fastarchive.store.follow.list_packs", look)
     with Follower(tmp_path) as follower:
         (found,) = follower.poll(10)
         assert found[1].sop_instance == encoded(1).record.sop_instance

@@ -153,7 +153,10 @@ class Sender:
 
 
 def _open(archive: Archive, instance: Instance, transfer_syntax: str) -> Iterator[Buffer]:
-    chunks = archive.blobs.open(instance.location).chunks()
+    reader = archive.blobs.open(instance.location, instance=instance.sop_instance)
+    if reader.record.transfer_syntax != instance.transfer_syntax or reader.record.length != instance.length:
+        raise DamagedInstance(instance.location, "it was deleted and stored anew meanwhile")
+    chunks = reader.chunks()
     if transfer_syntax == instance.transfer_syntax:
         # The data set of a message has an even length; a deflated file may lack the NUL for it (PS3.5 A.5).
         return chain(chunks, (b"\0",)) if instance.length % 2 else chunks

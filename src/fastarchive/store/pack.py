@@ -101,6 +101,22 @@ def list_packs(directory: Path, after: int = -1) -> list[int]:
     )
 
 
+def used_bytes(directory: Path, pack: int) -> int:
+    """Bytes of a pack's file, without what an open one has reserved; 0 if it can't be read."""
+    try:
+        fd = os.open(pack_path(directory, pack), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        state = read_state(fd)
+        length = os.fstat(fd).st_size
+        return length if state.seal is not None or not state.known else min(state.durable, length)
+    except OSError:
+        return 0
+    finally:
+        os.close(fd)
+
+
 def encode_page(identity: Identity, seal: Seal | None = None, durable: int = PAGE) -> bytes:
     """A header page; without `seal` that of an open pack."""
     fields = _IDENTITY.pack(

@@ -69,7 +69,7 @@ def recover(directory: Path, disk: Disk = DISK, *, mirror: Path | None = None) -
     can't be read.
     """
     report = RecoveryReport()
-    _remove_unborn(directory, disk)
+    remove_unborn(directory, disk)
     for pack in list_packs(directory):
         recover_pack(directory, pack, disk, report, mirror=mirror)
     if mirror is not None:
@@ -221,8 +221,8 @@ def _written_beyond(fd: int, end: int) -> int:
         position += len(piece)
 
 
-def _remove_unborn(directory: Path, disk: Disk) -> None:
-    """Remove files of packs whose creation was cut short."""
+def remove_unborn(directory: Path, disk: Disk) -> None:
+    """Remove files of packs whose creation was cut short. What can't be done is left to the next time."""
     if not any((directory / PACKS).glob("*.new")):
         return
     with suppress(OSError), creation_lock(directory, disk):

@@ -7,14 +7,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from fastarchive.store.damage import DamageList, Mark, write_json
 from fastarchive.store.disk import DISK, Disk
-from fastarchive.store.pack import PackError, list_packs, pack_path, read_state
+from fastarchive.store.pack import PackError, list_packs, pack_path, read_state, removal_lock
 from fastarchive.store.repair import Busy, HealingFailed, heal, settle
 from fastarchive.store.verify import Finding, PackCheck, Part, verify_pack
 
@@ -191,12 +191,21 @@ class Scrub:
                 checks[copy] = check
                 self.report.bytes += check.bytes
                 findings += [replace(finding, mirror=mirror) for finding in check.findings]
+        if absent and self._is_gone(pack):
+            return [], []
         sealed = [check.state.seal for check in checks.values() if check.state.seal is not None]
         # An open pack may be without its copy for a moment; what only the mirror has was lost here.
         if sealed or (absent and not absent[0].mirror and not any(check.owned for check in checks.values())):
             findings += absent
         findings += self._unlike(checks)
         return list(checks.values()), findings
+
+    def _is_gone(self, pack: int) -> bool:
+        """Whether no copy of a pack is there any more: it was compacted away since the list was made."""
+        with ExitStack() as stack:
+            with suppress(OSError):  # a read-only archive isn't compacted
+                stack.enter_context(removal_lock(self._directory, self._disk, shared=True))  # not in the middle of it
+            return not any(pack_path(copy, pack).exists() for copy in self._copies)
 
     def _unlike(self, checks: dict[Path, PackCheck]) -> list[Finding]:
         """Copies that ended before the other one did."""

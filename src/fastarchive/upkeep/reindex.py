@@ -14,11 +14,15 @@ from typing import Final
 
 from fastarchive.index.writer import INDEX, IndexBusy, IndexWriter
 from fastarchive.store.disk import DISK
-from fastarchive.store.pack import PACKS, PAGE, list_packs, pack_path, read_state, records
+from fastarchive.store.pack import PACKS, PAGE, list_packs, pack_path, read_state, records, removal_lock
 from fastarchive.store.record import TornRecord
+from fastarchive.upkeep.parts import build_in_parts
 
 BUILDING: Final = "index.building"
 WAIT_SECONDS: Final = 60.0
+FEW: Final = 20_000
+"""Records for which it doesn't pay to start processes."""
+MOST_PARTS: Final = 16
 _COMMIT_RECORDS: Final = 50_000
 _POLL_SECONDS: Final = 0.005
 _SETTLED_SECONDS: Final = 0.06
@@ -65,12 +69,14 @@ def rebuild(
     advance: Callable[[int], object] = lambda _: None,
     ask_writer_to_end: Callable[[], bool] = lambda: False,
     wait_seconds: float = WAIT_SECONDS,
+    parts: int | None = None,
 ) -> Rebuilt:
     """Build the index of the data folder anew and put it in the place of the old one.
 
     ask_writer_to_end: called once if a process writes the index when the new one is ready; it makes that process let go
     and says whether it could. Whoever writes it next goes on from the new one. advance: told how many more records are
-    in it.
+    in it. parts: how many processes build it before this one merges what has come meanwhile; by default one for each
+    processor, and none for a small archive.
 
     Raises IndexBusy when the index in use isn't let go within `wait_seconds`, or when another rebuild runs; the old one
     stays in use then. Raises OSError or ValueError when the new one can't be written.
@@ -78,13 +84,14 @@ def rebuild(
     run = directory / "run"
     run.mkdir(exist_ok=True)
     scratch = directory / BUILDING
-    with _lock(run / "reindex.lock", "another reindex is running"):
+    # Packs that were compacted stay meanwhile: the index in the making may not know yet where their records are now.
+    with _lock(run / "reindex.lock", "another reindex is running"), removal_lock(directory, shared=True):
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
         try:
             # A data folder of its own, with the same packs: the writer needs to know nothing of all this.
             (scratch / PACKS).symlink_to(os.path.relpath(directory / PACKS, scratch))
-            built = _build(scratch, advance)
+            built = _build(scratch, advance, parts)
             asked = False
 
             def ask() -> bool:
@@ -101,10 +108,15 @@ def rebuild(
     return built
 
 
-def _build(scratch: Path, advance: Callable[[int], object]) -> Rebuilt:
+def _build(scratch: Path, advance: Callable[[int], object], parts: int | None) -> Rebuilt:
     started = time.monotonic()
     count = 0
     _let_settle(scratch / PACKS)
+    expected = count_records(scratch)
+    if parts is None:
+        parts = 0 if expected < FEW else min(len(os.sched_getaffinity(0)), MOST_PARTS)
+    if parts:
+        count = build_in_parts(scratch, parts, expected, advance)
     writer = IndexWriter(scratch, commit_records=_COMMIT_RECORDS, commit_seconds=float("inf"))
     try:
         while merged := writer.step():
