@@ -12,6 +12,7 @@ from bench.senders import MissingTool
 SCENARIOS = {
     "ingest": "C-STORE: slices a second, processor time a slice, memory, latency",
     "query": "C-FIND: latency of the usual questions",
+    "retrieve": "C-GET and C-MOVE of a series: slices a second, processor time a slice",
     "import": "files taken in from a folder",
     "scale": "many small instances: import, questions, index deleted and rebuilt",
     "big": "objects of gigabytes there and back: memory of each process",
