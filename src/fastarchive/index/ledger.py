@@ -69,10 +69,9 @@ class _OpenSeries:
 
     def __init__(self, series: Document, study: Document, patient: Document, attributes: bytes, order: Order) -> None:
         self.series, self.study, self.patient = series, study, patient
-        self._attributes, self._template, self.order = attributes, None, order
+        self._attributes, self.order = attributes, order
+        self._template: Template | None = None
         self.keys = tuple([(document.level, document.key) for document in (series, study, patient)])
-
-    _template: Template | None
 
     def instance_part(self, attributes: bytes) -> bytes | None:
         """As :meth:`Template.instance_part`; the template is made for the second instance, which many never have."""
@@ -119,6 +118,25 @@ class Ledger:
                 self._rebuild()
         finally:
             self._recent.clear()
+
+    def settle(self, instances: Iterable[list[Document]], studies: Iterable[Document], patients: Iterable[str]) -> None:
+        """Bring together what separate ledgers have put into the base.
+
+        instances: the documents of each instance there is more than one of; studies: all documents of each such study;
+        patients: keys of patients.
+        """
+        for documents in instances:
+            winner, *others = sorted(documents, key=lambda each: each.order)
+            self.instances[winner.instance] = winner
+            for other in others:
+                self._add_shadow(other)
+            self._studies_to_rebuild.update(each.study for each in documents)
+        for study in studies:
+            self._studies_to_rebuild.add(study.study)
+            self._patients_to_rebuild.add(study.patient)
+        self._patients_to_rebuild.update(patients)
+        if self._studies_to_rebuild or self._patients_to_rebuild:
+            self._rebuild()
 
     def rebase(self, base: Base) -> None:
         """Go on over a base that holds everything taken in so far; what was read stays cached."""

@@ -95,12 +95,12 @@ def register_tokenizers(index: tantivy.Index) -> None:
 # Documents to terms
 
 
-def index_document(document: Document) -> tantivy.Document:
-    """What Tantivy gets of a document with a rowid."""
+def index_document(document: Document, term: str | None = None) -> tantivy.Document:
+    """What Tantivy gets of a document with a rowid; `term` is that of its key, if the caller knows it."""
     level = document.level
     indexed = tantivy.Document()
     add_text = indexed.add_text
-    add_text("key", key_term(level, document.key))
+    add_text("key", term or key_term(level, document.key))
     add_text("level", LETTERS[level])
     indexed.add_unsigned("rowid", document.rowid)
     indexed.add_integer("bucket", document.rowid >> BUCKET_BITS)
@@ -117,12 +117,12 @@ def index_document(document: Document) -> tantivy.Document:
     if level is Level.SERIES:
         add_text("study", recent_short_term(document.study))
         add_text("series", recent_short_term(document.series))
-    for term in _exact_terms(document):
-        add_text("exact", term)
-    for tag, value in document.elements.items():
-        exact, field, texts, points = terms_of(tag, value)
-        for term in exact:
-            add_text("exact", term)
+    for value in _exact_terms(document):
+        add_text("exact", value)
+    for tag, encoded in document.elements.items():
+        exact, field, texts, points = terms_of(tag, encoded)
+        for value in exact:
+            add_text("exact", value)
         for text in texts:
             add_text(field, text)
         for point in points:

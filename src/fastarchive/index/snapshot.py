@@ -110,6 +110,10 @@ class Snapshot:
         row = self._row(term)
         return None if row is None else decode_row(row)
 
+    def with_term(self, term: str) -> list[Document]:
+        """All documents with a term of field ``key``: more than one only while parts of an index are made one."""
+        return self._documents(schema.term_query("key", term))
+
     def moved(self, pack: int, offset: int) -> Document | None:
         """The instance whose record was first written at that offset of that pack and was moved since."""
         term = schema.moved_term(pack, offset)

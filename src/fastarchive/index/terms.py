@@ -163,6 +163,11 @@ def _gram_texts(tag: int, values: Iterable[str]) -> Iterator[str]:
 
 def _point(vr: str, value: str) -> int:
     """A date or time as the number it is found by."""
+    if value.isdecimal() and value.isascii():  # as nearly all are written, read without a regular expression
+        if vr == "DA" and len(value) == 8 and "01" <= value[4:6] <= "12" and "01" <= value[6:] <= "31":
+            return int(value)
+        if vr == "TM" and len(value) == 6 and value[:2] < "24" and value[2:4] < "60" and value[4:] < "60":
+            return int(value[:2]) * 60 + int(value[2:4])
     span = parse_date(value) if vr == "DA" else parse_time(value)
     if span is None:
         return NOT_ONE

@@ -43,6 +43,7 @@ class InstanceEntry(NamedTuple):
     received: int
     """Nanoseconds since the epoch."""
 
+
 class View:
     """One moment of the archive; immutable, usable from any thread."""
 

@@ -18,12 +18,11 @@ from typing import Final
 
 import tantivy
 
-from fastarchive.dicom.attributes import Level
 from fastarchive.index import schema
-from fastarchive.index.documents import Document
+from fastarchive.index.changes import write_changes, write_checkpoint
 from fastarchive.index.ledger import Ledger
 from fastarchive.index.packs import RecordReader, reaches_beyond
-from fastarchive.index.snapshot import Checkpoint, Snapshot, encode_tombstone
+from fastarchive.index.snapshot import Checkpoint, Snapshot
 from fastarchive.store.follow import Follower
 
 INDEX: Final = "index"
@@ -105,36 +104,9 @@ class IndexWriter:
         if not self._waiting:
             return
         writer, ledger, snapshot = self._writer, self._ledger, self._snapshot
-        next_rowid = snapshot.checkpoint.next_rowid
-
-        def put(level: Level, key: str, document: Document | None) -> None:
-            nonlocal next_rowid
-            if document is None or document.rowid:
-                writer.delete_documents_by_term("key", schema.key_term(level, key))
-            if document is not None:
-                if not document.rowid:
-                    document.rowid, next_rowid = next_rowid, next_rowid + 1
-                writer.add_document(schema.index_document(document))
-
-        for level, key in ledger.changed:
-            put(level, key, ledger.entities[level, key])
-        for instance, document in ledger.instances.items():
-            put(Level.IMAGE, instance, document)
-        for instance, shadows in ledger.shadows.items():
-            writer.delete_documents_by_term("instance", instance)
-            for shadow in shadows:
-                writer.add_document(schema.shadow_document(shadow))
-        for name, order in ledger.tombstones.items():
-            writer.delete_documents_by_term("key", schema.TOMBSTONE + name)
-            writer.add_document(schema.private_document(schema.TOMBSTONE, name, encode_tombstone(name, order)))
-        checkpoint = Checkpoint(
-            schema.SCHEMA_VERSION,
-            next_rowid,
-            snapshot.checkpoint.deletions + len(ledger.tombstones),
-            self._follower.positions,
-        )
-        writer.delete_documents_by_term("key", schema.CHECKPOINT)
-        writer.add_document(schema.private_document(schema.CHECKPOINT, "", checkpoint.encode()))
+        next_rowid = write_changes(writer, ledger, snapshot.checkpoint.next_rowid)
+        deletions = snapshot.checkpoint.deletions + len(ledger.tombstones)
+        write_checkpoint(writer, Checkpoint(schema.SCHEMA_VERSION, next_rowid, deletions, self._follower.positions))
         writer.commit()
         self._index.reload()
         self._snapshot = Snapshot(self._index.searcher(), snapshot)

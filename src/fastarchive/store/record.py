@@ -251,15 +251,20 @@ def decode_record(data: bytes | bytearray | memoryview) -> Record:
     if fields[6] & ~_MOVED or fields[12] != DIGEST_BLAKE3:
         raise TornRecord("the record uses flags or a digest that are not known")
     count, received, length, digest = fields[7], fields[9], fields[10], fields[11]
-    ends = list(accumulate(fields[13:20], initial=FIXED_SIZE))
-    attributes = ends[-1]
+    ends = list(accumulate(fields[13:20], initial=0))
+    attributes = FIXED_SIZE + ends[-1]
     blocks = origin_at = attributes + fields[20]
     if fields[6]:
         blocks += _ORIGIN.size
     if blocks + count * _BLOCK.size != metadata:
         raise TornRecord("record lengths contradict each other")
+    joined = bytes(data[FIXED_SIZE:attributes])
     try:
-        texts = [str(data[start:end], "utf-8") for start, end in pairwise(ends)]
+        text = joined.decode("utf-8")
+        if len(text) == len(joined):  # ASCII
+            texts = [text[start:end] for start, end in pairwise(ends)]
+        else:
+            texts = [joined[start:end].decode("utf-8") for start, end in pairwise(ends)]
     except UnicodeDecodeError:
         raise TornRecord("a string of the record is not UTF-8") from None
     table = tuple(map(Block._make, _BLOCK.iter_unpack(data[blocks:metadata])))

@@ -1,0 +1,58 @@
+"""What a ledger has changed, handed to Tantivy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tantivy
+
+from fastarchive.dicom.attributes import Level
+from fastarchive.index import schema
+from fastarchive.index.documents import Document
+from fastarchive.index.ledger import Ledger
+from fastarchive.index.snapshot import Checkpoint, encode_tombstone
+
+
+def write_changes(
+    writer: tantivy.IndexWriter,
+    ledger: Ledger,
+    next_rowid: int,
+    *,
+    step: int = 1,
+    added: Callable[[Level, str, str], object] = lambda _level, _key, _term: None,
+) -> int:
+    """Replace, add and delete documents as the ledger says, without committing; the next free rowid.
+
+    New documents get every `step`-th rowid from `next_rowid` on. added: told level, key and term of each of them.
+    Raises ValueError when the index can't be written.
+    """
+
+    def put(level: Level, key: str, document: Document | None) -> None:
+        nonlocal next_rowid
+        term = schema.key_term(level, key)
+        if document is None or document.rowid:
+            writer.delete_documents_by_term("key", term)
+        if document is not None:
+            if not document.rowid:
+                document.rowid, next_rowid = next_rowid, next_rowid + step
+                added(level, key, term)
+            writer.add_document(schema.index_document(document, term))
+
+    for level, key in ledger.changed:
+        put(level, key, ledger.entities[level, key])
+    for instance, document in ledger.instances.items():
+        put(Level.IMAGE, instance, document)
+    for instance, shadows in ledger.shadows.items():
+        writer.delete_documents_by_term("instance", instance)
+        for shadow in shadows:
+            writer.add_document(schema.shadow_document(shadow))
+    for name, order in ledger.tombstones.items():
+        writer.delete_documents_by_term("key", schema.TOMBSTONE + name)
+        writer.add_document(schema.private_document(schema.TOMBSTONE, name, encode_tombstone(name, order)))
+    return next_rowid
+
+
+def write_checkpoint(writer: tantivy.IndexWriter, checkpoint: Checkpoint) -> None:
+    """Replace the checkpoint, without committing. Raises ValueError."""
+    writer.delete_documents_by_term("key", schema.CHECKPOINT)
+    writer.add_document(schema.private_document(schema.CHECKPOINT, "", checkpoint.encode()))
