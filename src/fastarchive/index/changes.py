@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import tantivy
 
@@ -11,6 +12,8 @@ from fastarchive.index import schema
 from fastarchive.index.documents import Document
 from fastarchive.index.ledger import Ledger
 from fastarchive.index.snapshot import Checkpoint, encode_tombstone
+
+_ENTITIES: Final = (Level.PATIENT, Level.STUDY, Level.SERIES)
 
 
 def write_changes(
@@ -38,8 +41,10 @@ def write_changes(
                 added(level, key, term)
             writer.add_document(schema.index_document(document, term))
 
-    for level, key in ledger.changed:
-        put(level, key, ledger.entities[level, key])
+    for level in _ENTITIES:  # what is read together stands together, in the order in which it came
+        for changed, key in ledger.changed:
+            if changed is level:
+                put(level, key, ledger.entities[level, key])
     for instance, document in ledger.instances.items():
         put(Level.IMAGE, instance, document)
     for instance, shadows in ledger.shadows.items():

@@ -71,7 +71,7 @@ class _OpenSeries:
         self.series, self.study, self.patient = series, study, patient
         self._attributes, self.order = attributes, order
         self._template: Template | None = None
-        self.keys = tuple([(document.level, document.key) for document in (series, study, patient)])
+        self.keys = dict.fromkeys([(document.level, document.key) for document in (series, study, patient)])
 
     def instance_part(self, attributes: bytes) -> bytes | None:
         """As :meth:`Template.instance_part`; the template is made for the second instance, which many never have."""
@@ -97,8 +97,8 @@ class Ledger:
         """Deletions the base doesn't know."""
         self.entities: dict[tuple[Level, str], Document | None] = {}
         """Patients, studies and series as they are now, None if gone; changed or only cached."""
-        self.changed: set[tuple[Level, str]] = set()
-        """Keys in ``entities`` that differ from the base."""
+        self.changed: dict[tuple[Level, str], None] = {}
+        """Keys in ``entities`` that differ from the base, in the order in which they came to."""
         self.touched: set[tuple[Level, str]] = set()
         """Keys in ``entities`` changed since whoever reads them last cleared this."""
         self._open: dict[tuple[str, str], _OpenSeries] = {}
@@ -389,14 +389,14 @@ class Ledger:
         elif key in self.entities:  # gone a moment ago, but the base still has it
             document.rowid = _rowid(self._base.get(*key))
         self.entities[key] = document
-        self.changed.add(key)
+        self.changed[key] = None
         self.touched.add(key)
         return document
 
     def _remove(self, level: Level, key: str) -> None:
         if self._entity(level, key) is not None:
             self.entities[level, key] = None
-            self.changed.add((level, key))
+            self.changed[level, key] = None
             self.touched.add((level, key))
 
     def _instances_of(self, study: str) -> Iterator[Document]:
