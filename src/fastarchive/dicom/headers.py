@@ -1,10 +1,10 @@
 """Scanning the header of an instance: the wanted elements are sliced out, the pixels are not touched."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from fastarchive.dicom.data_sets import MAXIMUM_NESTING, element_at
 from fastarchive.dicom.dictionary import vr_of
@@ -26,13 +26,15 @@ from fastarchive.dicom.layout import (
     swap_bytes,
     vr_name,
 )
-from fastarchive.dicom.transfer_syntaxes import Encoding
+from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE, Encoding
+from fastarchive.native import PlainHeader, scan_plain_header
 
 PIXEL_DATA_TAGS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Float Pixel Data, Double Float Pixel Data and Pixel Data: the bulk a header ends at."""
 
 _EXPLICIT_TAG: Final = {True: Struct("<L2sH"), False: Struct(">L2sH")}
 _IMPLICIT_TAG: Final = {True: Struct("<LL"), False: Struct(">LL")}
+_NAMES_BY_NUMBER: Final = {int.from_bytes(vr, "little"): name for vr, name in VR_NAMES.items()}
 _SHORT_VR_NAMES: Final = {vr: VR_NAMES[vr] for vr in SHORT_VRS}
 
 
@@ -50,7 +52,7 @@ class PixelElement(NamedTuple):
 class Header:
     """What a scan found before the bulk."""
 
-    elements: dict[int, Element]
+    elements: Mapping[int, Element]
     """The wanted elements of the top level, by tag."""
     bulk_offset: int
     """Where the value of the bulk element starts, which is the length of the header; all bytes if there is none."""
@@ -61,15 +63,21 @@ class Header:
     """What stopped the scan, if it was neither the bulk nor the end; `elements` holds what came before."""
     encoding: Encoding
     """The encoding found, which is the one given unless the very first element contradicts it."""
+    copied: bytes | None = None
+    """The wanted elements of at most `copy` bytes as an Explicit VR Little Endian data set, if the scan made it."""
 
 
-def scan_header(data: Buffer, encoding: Encoding, wanted: Collection[int]) -> Header:
+def scan_header(data: Buffer, encoding: Encoding, wanted: Collection[int], *, copy: int = 0) -> Header:
     """Slice the wanted elements out of the header of a data set, and find where its pixel data starts.
 
     `data` is a data set, or the first part of one, without file meta information. Nothing but the wanted values is
     copied. Sequences are skipped at any depth; one that is wanted comes as explicit little endian items. Of an
     element given twice the last counts. Never raises: see `Header.complete` and `Header.damage`.
     """
+    if scan_plain_header is not None and encoding == EXPLICIT_LITTLE and type(data) is bytes:
+        plain = scan_plain_header(data, wanted if isinstance(wanted, frozenset) else frozenset(wanted), copy)
+        if plain is not None:
+            return _plain(data, plain)
     end = len(data)
     encoding = _found_encoding(data, end, encoding)
     elements: dict[int, Element] = {}
@@ -81,6 +89,40 @@ def scan_header(data: Buffer, encoding: Encoding, wanted: Collection[int]) -> He
     except ElementError as error:
         return Header(elements, end, None, complete=False, damage=str(error), encoding=encoding)
     return Header(elements, pixel.value_offset if pixel else end, pixel, complete=True, damage=None, encoding=encoding)
+
+
+class _Sliced(Mapping[int, Element]):
+    """Elements by tag, each sliced when it is asked for: an ingest asks for a few of the many it copies."""
+
+    __slots__ = ("_data", "_places")
+
+    def __init__(self, data: bytes, places: list[tuple[int, int, int, int]]) -> None:
+        self._data = data
+        self._places = {place[0]: place for place in places}
+
+    def __getitem__(self, tag: int) -> Element:
+        _, vr, offset, length = self._places[tag]
+        return Element(tag, _NAMES_BY_NUMBER[vr], self._data[offset : offset + length])
+
+    def get(self, tag: int, default: Any = None) -> Any:
+        return self[tag] if tag in self._places else default
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def _plain(data: bytes, plain: PlainHeader) -> Header:
+    """What the scan in machine code found; the walks below find the same."""
+    pixel = None
+    if plain.pixel is not None:
+        tag, vr, length, header_offset, value_offset = plain.pixel
+        defined = None if length == UNDEFINED_LENGTH else length
+        pixel = PixelElement(tag, _NAMES_BY_NUMBER[vr], header_offset, value_offset, defined)
+    elements = _Sliced(data, plain.elements)
+    return Header(elements, plain.bulk_offset, pixel, True, None, EXPLICIT_LITTLE, plain.attributes)
 
 
 def _scan_explicit(

@@ -131,14 +131,14 @@ def look_up(keys: Iterable[HeaderKey], header: StoredHeader) -> dict[int, Elemen
     """The stored elements the keys mean, by the tag of the key."""
     keys = tuple(keys)
     found = scan_header(header.data, header.encoding, _first_wanted(keys))
-    elements, encoding = found.elements, found.encoding
+    elements, encoding = dict(found.elements), found.encoding
     place_of = {key.tag: key.tag for key in keys if not key.creator}
     for key in keys:
         if key.creator and (place := _place(key, elements)) is not None:
             place_of[key.tag] = place
     private = frozenset(place_of[key.tag] for key in keys if key.creator and key.tag in place_of)
     if private:
-        elements = elements | scan_header(header.data, encoding, private).elements
+        elements = elements | dict(scan_header(header.data, encoding, private).elements)
     signed = elements.get(_PIXEL_REPRESENTATION)
     is_signed = signed is not None and signed.value[:1] == b"\1"
     return {tag: _known(elements[place], encoding, is_signed) for tag, place in place_of.items() if place in elements}

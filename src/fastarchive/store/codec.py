@@ -15,6 +15,7 @@ from blake3 import blake3
 
 from fastarchive.dicom.elements import Header
 from fastarchive.dicom.transfer_syntaxes import Encoding
+from fastarchive.native import compress_rows
 from fastarchive.store import filters
 from fastarchive.store.filters import Buffer, Filter
 from fastarchive.store.record import Block, Codec
@@ -140,8 +141,7 @@ def encode_block(data: Buffer, plan: Plan) -> EncodedBlock:
         kind = plan.filter
         if kind == Filter.ROWS and plan.width == 1 and not _rows_help(data, plan):
             kind = Filter.NONE
-        compressor = _compressors.plain if kind == Filter.NONE else _compressors.pixels
-        frame = compressor.compress(filters.apply(data, kind, plan.width, plan.distance))
+        frame = _frame(data, kind, plan)
         if len(frame) < len(data) * _WORTHWHILE:
             width, distance = (plan.width, plan.distance) if kind else (0, 0)
             checksum = blake3(frame).digest(CHECKSUM_SIZE)
@@ -151,6 +151,16 @@ def encode_block(data: Buffer, plan: Plan) -> EncodedBlock:
     hasher.update(data)
     block = Block(len(head) + len(data), len(data), Codec.RAW, Filter.NONE, 0, 0, hasher.digest(CHECKSUM_SIZE))
     return EncodedBlock(block, (head, data))
+
+
+def _frame(data: Buffer, kind: Filter, plan: Plan) -> bytes:
+    """`data` filtered and compressed."""
+    if kind == Filter.ROWS and plan.width == 2 and compress_rows is not None:
+        frame = compress_rows(data, plan.distance)
+        if frame is not None:
+            return frame
+    compressor = _compressors.plain if kind == Filter.NONE else _compressors.pixels
+    return compressor.compress(filters.apply(data, kind, plan.width, plan.distance))
 
 
 def verify_block(block: Block, stored: Buffer) -> None:

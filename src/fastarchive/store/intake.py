@@ -237,7 +237,7 @@ class Intake:
         if is_deflated(self.transfer_syntax):
             header = _scan_deflated(data)
         else:
-            header = scan_header(data, self._encoding, STORED_TAGS)
+            header = scan_header(data, self._encoding, STORED_TAGS, copy=LONGEST_ATTRIBUTE)
         self.timings["scan"] += time.perf_counter() - started
         return header
 
@@ -304,11 +304,13 @@ def _uid(element: Element) -> str:
 
 def _attributes(header: Header, character_set: str) -> bytes:
     """The stored attributes as an Explicit VR Little Endian data set (PS3.5 7.1.2), values untouched."""
+    if header.copied is not None and not character_set:
+        return header.copied
     parts: list[bytes] = []
     elements = header.elements
     if character_set:
         real = Element(SPECIFIC_CHARACTER_SET, "CS", character_set.encode("ascii"))
-        elements = elements | {SPECIFIC_CHARACTER_SET: real}
+        elements = {**elements, SPECIFIC_CHARACTER_SET: real}
     for tag, element in sorted(elements.items()):
         value = element.value
         length = len(value)

@@ -1,0 +1,133 @@
+"""The few loops that are worth machine code, each with a Python twin elsewhere that does the same.
+
+Every function here is None where no library was built for the machine (see :mod:`fastarchive.native.build`); its caller
+then runs the Python code. Calls release the interpreter lock. Thread-safe.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from fastarchive.native.loading import library
+
+Buffer = bytes | bytearray | memoryview
+
+__all__ = ["VARIANT", "PlainHeader", "compress_rows", "scan_plain_header"]
+
+_loaded = library()
+VARIANT: Final = _loaded[0] if _loaded is not None else "none"
+"""The library in use: avx512, avx2, baseline or none."""
+
+
+class _Memory(threading.local):
+    """Arrays used again and again by one thread."""
+
+    def __init__(self) -> None:
+        self.work = ctypes.create_string_buffer(0)
+        self.frame = ctypes.create_string_buffer(0)
+        self.scan = ctypes.create_string_buffer(_SCAN.size)
+        self.found = ctypes.create_string_buffer(0)
+        self.attributes = ctypes.create_string_buffer(0)
+
+
+class PlainHeader(NamedTuple):
+    """What :func:`scan_plain_header` found."""
+
+    elements: list[tuple[int, int, int, int]]
+    """Tag, VR (its two letters as a little endian number), offset and length of each wanted value."""
+    attributes: bytes
+    """The wanted elements that are not too long, as a data set."""
+    pixel: tuple[int, int, int, int, int] | None
+    """Tag, VR, length (0xFFFFFFFF: undefined), offset of the element and of its value."""
+    bulk_offset: int
+
+
+_SCAN: Final = struct.Struct("<7I")
+_FOUND: Final = struct.Struct("<IHxxII")
+_UNDEFINED: Final = 0xFFFFFFFF
+_memory = _Memory()
+
+
+@lru_cache(maxsize=64)
+def _ascending(wanted: frozenset[int]) -> tuple[ctypes.Array[ctypes.c_uint32], int]:
+    tags = sorted(wanted)
+    return (ctypes.c_uint32 * len(tags))(*tags), len(tags)
+
+
+def pixels(functions: ctypes.CDLL) -> Callable[[Buffer, int], bytes | None]:
+    """:data:`compress_rows` of one library."""
+    work_size = functions.fastarchive_pixels_work
+    work_size.restype = ctypes.c_size_t
+    work_size.argtypes = (ctypes.c_size_t,)
+    encode = functions.fastarchive_pixels
+    encode.restype = ctypes.c_size_t
+    encode.argtypes = (
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_size_t,
+        ctypes.c_char_p,
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+    )
+
+    def compress_rows(data: Buffer, distance: int) -> bytes | None:
+        memory = _memory
+        size = len(data)
+        if len(memory.frame) < size:
+            memory.work = ctypes.create_string_buffer(work_size(size))
+            memory.frame = ctypes.create_string_buffer(size)
+        source = np.frombuffer(data, np.uint8)  # an address of what can't be written to, ctypes has no way to
+        address = source.__array_interface__["data"][0]
+        stored = encode(address, size, distance, memory.work, memory.frame, size)
+        return ctypes.string_at(memory.frame, stored) if stored else None
+
+    return compress_rows
+
+
+def headers(functions: ctypes.CDLL) -> Callable[[bytes, frozenset[int], int], PlainHeader | None]:
+    """:data:`scan_plain_header` of one library."""
+    scan = functions.fastarchive_header
+    scan.restype = ctypes.c_int
+    scan.argtypes = (
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+        ctypes.POINTER(ctypes.c_uint32),
+        ctypes.c_uint32,
+        ctypes.c_uint32,
+        ctypes.c_char_p,
+        ctypes.c_char_p,
+        ctypes.c_char_p,
+    )
+
+    def scan_plain_header(data: bytes, wanted: frozenset[int], longest: int) -> PlainHeader | None:
+        tags, count = _ascending(wanted)
+        memory = _memory
+        if len(memory.found) < count * _FOUND.size or len(memory.attributes) < count * (8 + longest):
+            memory.found = ctypes.create_string_buffer(count * _FOUND.size)
+            memory.attributes = ctypes.create_string_buffer(count * (8 + longest))
+        if not scan(data, len(data), tags, count, longest, memory.found, memory.attributes, memory.scan):
+            return None
+        found, copied, tag, vr, length, header, value = _SCAN.unpack(memory.scan)
+        return PlainHeader(
+            list(_FOUND.iter_unpack(ctypes.string_at(memory.found, found * _FOUND.size))),
+            ctypes.string_at(memory.attributes, copied),
+            (tag, vr, length, header, value) if tag else None,
+            value,
+        )
+
+    return scan_plain_header
+
+
+compress_rows: Final = pixels(_loaded[1]) if _loaded is not None else None
+"""``compress_rows(data, distance)``: `data` through the filter ROWS for 16-bit samples, `distance` 8-byte words a row,
+as one zstd frame; None when that would not be shorter."""
+scan_plain_header: Final = headers(_loaded[1]) if _loaded is not None else None
+"""``scan_plain_header(data, wanted, longest)``: the wanted elements of a data set in Explicit VR Little Endian; None
+when its header is not plain or not complete, which says nothing about whether it is right."""

@@ -1,0 +1,58 @@
+"""Compiles the C functions next to this file: ``python -m fastarchive.native.build``, and when a package is built.
+
+One library for each generation of x86-64, the best one is taken at run time; elsewhere one for the machine at hand. No
+Python headers are needed, only a C compiler. Without one the archive runs on its Python code.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCES = ("entropy.c", "frames.c", "headers.c", "pixels.c")
+FLAGS = ("-O3", "-std=c11", "-Wall", "-Wextra", "-fPIC", "-shared", "-fvisibility=hidden")
+VARIANTS = {
+    "baseline": (),
+    "avx2": ("-march=x86-64-v3",),
+    "avx512": ("-march=x86-64-v4", "-mavx512vbmi"),
+}
+"""What each library may use; :mod:`fastarchive.native.loading` knows which of them a machine can run."""
+
+
+class BuildError(Exception):
+    """There is no compiler, or it refused."""
+
+
+def build(folder: Path | None = None) -> list[Path]:
+    """Compile the libraries into the folder of the sources; the files made. Raises BuildError."""
+    folder = folder or Path(__file__).resolve().parent
+    compiler = os.environ.get("CC") or next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), "")
+    if not compiler:
+        raise BuildError("there is no C compiler (apt-get install gcc libc6-dev)")
+    variants = VARIANTS if platform.machine() in ("x86_64", "AMD64") else {"baseline": ()}
+    made = []
+    for name, flags in variants.items():
+        target = folder / f"kernels-{name}.so"
+        partial = target.with_suffix(f".{os.getpid()}")
+        command = [compiler, *FLAGS, *flags, "-o", str(partial), *(str(folder / source) for source in SOURCES)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            partial.unlink(missing_ok=True)
+            if name == "baseline":
+                raise BuildError(f"{compiler} refused: {done.stderr.strip()[-2000:]}")
+            continue  # a compiler older than the processors
+        partial.replace(target)
+        made.append(target)
+    return made
+
+
+if __name__ == "__main__":
+    try:
+        for path in build():
+            print(path)
+    except BuildError as error:
+        sys.exit(str(error))

@@ -1,0 +1,350 @@
+/* Huffman and FSE coding as the zstd frame format has them (RFC 8878 section 4). */
+#include "entropy.h"
+#include "native.h"
+
+#define LONGEST_CODE 11
+#define WEIGHT_LOG 6
+#define WEIGHTS 12
+
+static inline unsigned highest_bit(uint32_t value)
+{
+    return 31 - (unsigned)__builtin_clz(value);
+}
+
+void fse_build(FseTable *table, const int8_t *counts, unsigned symbols, unsigned log)
+{
+    unsigned size = 1u << log, mask = size - 1, step = (size >> 1) + (size >> 3) + 3;
+    unsigned high = size - 1, position = 0, total = 0;
+    uint8_t spread[FSE_STATES];
+    uint16_t start[FSE_SYMBOLS + 1];
+
+    table->log = log;
+    start[0] = 0;
+    for (unsigned s = 0; s < symbols; s++) {
+        if (counts[s] == -1)
+            spread[high--] = (uint8_t)s;
+        start[s + 1] = (uint16_t)(start[s] + (counts[s] == -1 ? 1 : counts[s]));
+    }
+    for (unsigned s = 0; s < symbols; s++)
+        for (int n = 0; n < counts[s]; n++) {
+            spread[position] = (uint8_t)s;
+            do
+                position = (position + step) & mask;
+            while (position > high);
+        }
+    for (unsigned state = 0; state < size; state++)
+        table->next[start[spread[state]]++] = (uint16_t)(size + state);
+    for (unsigned s = 0; s < symbols; s++) {
+        unsigned count = counts[s] == -1 ? 1 : (unsigned)counts[s];
+        if (count == 0) {
+            table->symbol[s].bits = ((log + 1) << 16) - size;
+            table->symbol[s].find = 0;
+            continue;
+        }
+        unsigned most = count == 1 ? log : log - highest_bit(count - 1);
+        table->symbol[s].bits = (most << 16) - (count == 1 ? size : count << most);
+        table->symbol[s].find = (int32_t)total - (int32_t)count;
+        total += count;
+    }
+}
+
+/* -- Huffman: lengths ------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    uint32_t weight;
+    uint16_t parent;
+    uint8_t symbol;
+    uint8_t length;
+} Node;
+
+static void sort_by_count(Node *nodes, unsigned count)
+{
+    /* Counts of real data come nearly in two slopes; shell sort is short and quick enough for 256 of them. */
+    static const unsigned gaps[] = {57, 23, 10, 4, 1};
+    for (unsigned g = 0; g < sizeof gaps / sizeof *gaps; g++)
+        for (unsigned i = gaps[g]; i < count; i++) {
+            Node node = nodes[i];
+            unsigned at = i;
+            for (; at >= gaps[g] && nodes[at - gaps[g]].weight > node.weight; at -= gaps[g])
+                nodes[at] = nodes[at - gaps[g]];
+            nodes[at] = node;
+        }
+}
+
+/* Huffman's lengths for `leaves` nodes sorted by rising weight, which `nodes` begins with; returns the longest. */
+static unsigned find_lengths(Node *nodes, unsigned leaves)
+{
+    /* Two queues: the leaves, and the inner nodes, which come by rising weight by themselves. */
+    unsigned leaf = 0, inner = leaves, end = leaves;
+    while (end < 2 * leaves - 1) {
+        uint32_t weight = 0;
+        for (int child = 0; child < 2; child++) {
+            int is_leaf = leaf < leaves && (inner == end || nodes[leaf].weight <= nodes[inner].weight);
+            unsigned least = is_leaf ? leaf++ : inner++;
+            nodes[least].parent = (uint16_t)end;
+            weight += nodes[least].weight;
+        }
+        nodes[end++] = (Node){weight, 0, 0, 0};
+    }
+    for (unsigned i = end - 1; i-- > 0;)
+        nodes[i].length = (uint8_t)(nodes[nodes[i].parent].length + 1);
+    return nodes[0].length;
+}
+
+int huffman_build(HuffmanCode *code, const uint32_t counts[256])
+{
+    Node nodes[512];
+    unsigned leaves = 0;
+    uint32_t total = 0;
+    for (unsigned s = 0; s < 256; s++)
+        if (counts[s]) {
+            nodes[leaves++] = (Node){counts[s], 0, (uint8_t)s, 0};
+            total += counts[s];
+        }
+    if (leaves < 2)
+        return 0;
+    sort_by_count(nodes, leaves);
+    /* Too long a code is that of a rare symbol. Taken for more frequent than they are, all of them stay in bounds, and
+       what that costs is nearly always the least that the bound can cost. */
+    uint32_t least = total >> LONGEST_CODE;
+    while (find_lengths(nodes, leaves) > LONGEST_CODE) {
+        for (unsigned i = 0; i < leaves && nodes[i].weight < least; i++)
+            nodes[i].weight = least;
+        least += least / 4 + 1;
+    }
+
+    uint8_t length[256] = {0};
+    unsigned of_length[LONGEST_CODE + 2] = {0};
+    code->longest = 0;
+    for (unsigned i = 0; i < leaves; i++) {
+        length[nodes[i].symbol] = nodes[i].length;
+        of_length[nodes[i].length]++;
+        if (nodes[i].length > code->longest)
+            code->longest = nodes[i].length;
+    }
+    /* Codes from zero up, the longest first; symbols of the same length by value (RFC 8878 4.2.1.3). */
+    uint32_t first[LONGEST_CODE + 2], value = 0;
+    for (unsigned l = code->longest; l > 0; l--) {
+        first[l] = value;
+        value = (value + of_length[l]) >> 1;
+    }
+    for (unsigned s = 0; s < 256; s++) {
+        code->code[s] = length[s] ? first[length[s]]++ | (uint32_t)length[s] << 16 : 0;
+        if (length[s])
+            code->last = s;
+    }
+    return 1;
+}
+
+uint64_t huffman_cost(const HuffmanCode *code, const uint32_t counts[256])
+{
+    uint64_t bits = 0;
+    for (unsigned s = 0; s < 256; s++)
+        bits += (uint64_t)counts[s] * (code->code[s] >> 16);
+    return bits;
+}
+
+/* -- Huffman: description --------------------------------------------------------------------------------------- */
+
+/* Shares of 64 that follow the counts and leave none out that occurs. */
+static int normalise(const uint32_t counts[WEIGHTS], uint32_t total, int8_t shares[WEIGHTS])
+{
+    int left = 1 << WEIGHT_LOG;
+    unsigned largest = 0;
+    for (unsigned w = 0; w < WEIGHTS; w++) {
+        shares[w] = (int8_t)((counts[w] << WEIGHT_LOG) / total);
+        if (counts[w] && !shares[w])
+            shares[w] = 1;
+        left -= shares[w];
+        if (shares[w] > shares[largest])
+            largest = w;
+    }
+    /* At most 11 were raised to 1, and then the largest has most of the rest. */
+    shares[largest] = (int8_t)(shares[largest] + left);
+    return shares[largest] > 0;
+}
+
+/* The shares in the variable bit lengths of RFC 8878 4.1.1. */
+static uint8_t *describe_shares(const int8_t shares[WEIGHTS], uint8_t *out)
+{
+    BitWriter bits = {0, 0, out};
+    int remaining = (1 << WEIGHT_LOG) + 1, threshold = 1 << WEIGHT_LOG;
+    unsigned width = WEIGHT_LOG + 1;
+    bits_add(&bits, WEIGHT_LOG - 5, 4);
+    for (unsigned w = 0; remaining > 1;) {
+        int share = shares[w++];
+        int most = 2 * threshold - 1 - remaining;
+        remaining -= share;
+        int value = share + 1;
+        if (value >= threshold)
+            value += most;
+        bits_add(&bits, (uint64_t)value, width - (value < most));
+        bits_flush(&bits);
+        while (remaining < threshold) {
+            width--;
+            threshold >>= 1;
+        }
+        if (share == 0 && remaining > 1) {
+            /* Two bits say how many more are zero; three of them say that another two bits follow. */
+            unsigned zeroes = 0;
+            while (shares[w + zeroes] == 0)
+                zeroes++;
+            w += zeroes;
+            for (; zeroes >= 3; zeroes -= 3)
+                bits_add(&bits, 3, 2);
+            bits_add(&bits, zeroes, 2);
+            bits_flush(&bits);
+        }
+    }
+    return bits.next + (bits.count > 0);
+}
+
+size_t huffman_describe(const HuffmanCode *code, uint8_t *out)
+{
+    uint8_t weights[256];
+    uint32_t counts[WEIGHTS] = {0};
+    unsigned total = code->last; /* the last symbol's weight follows from the others' */
+    unsigned distinct = 0;
+    for (unsigned s = 0; s < total; s++) {
+        unsigned length = code->code[s] >> 16;
+        weights[s] = (uint8_t)(length ? code->longest + 1 - length : 0);
+        distinct += counts[weights[s]]++ == 0;
+    }
+    size_t size = 0;
+    if (total > 2 && distinct > 1) {
+        int8_t shares[WEIGHTS];
+        FseTable table;
+        if (!normalise(counts, total, shares))
+            return 0;
+        BitWriter bits = {0, 0, describe_shares(shares, out + 1)};
+        fse_build(&table, shares, WEIGHTS, WEIGHT_LOG);
+        unsigned at = total, state[2];
+        /* The states take turns, the first with the even symbols; the last two symbols are in the first states. */
+        at--;
+        state[at & 1] = fse_first(&table, weights[at]);
+        at--;
+        state[at & 1] = fse_first(&table, weights[at]);
+        while (at-- > 0) {
+            state[at & 1] = fse_step(&table, state[at & 1], weights[at], &bits);
+            bits_flush(&bits);
+            if (bits.next > out + 128)
+                break;
+        }
+        fse_last(&table, state[1], &bits);
+        fse_last(&table, state[0], &bits);
+        size = (size_t)(bits_close(&bits) - out);
+        if (at != (unsigned)-1 || size - 1 >= 128)
+            size = 0;
+        else
+            out[0] = (uint8_t)(size - 1);
+    }
+    if (total <= 128 && (size == 0 || size > 1 + (total + 1) / 2)) {
+        /* Half a byte each. */
+        out[0] = (uint8_t)(127 + total);
+        weights[total] = 0;
+        for (unsigned s = 0; s < total; s += 2)
+            out[1 + s / 2] = (uint8_t)(weights[s] << 4 | weights[s + 1]);
+        size = 1 + (total + 1) / 2;
+    }
+    return size;
+}
+
+/* Write the symbols from `at` down to `symbols`, the last of them first. */
+static void write_symbols(const uint32_t *table, const uint8_t *symbols, const uint8_t *at, BitWriter *bits)
+{
+    while ((at - symbols) % 5) {
+        uint32_t entry = table[*--at];
+        bits_add(bits, entry & 0xFFFF, entry >> 16);
+    }
+    bits_flush(bits);
+    while (at > symbols) {
+        /* 5 symbols of 11 bits and the 7 that may be left: 62. Joined in pairs first, which shortens the chain. */
+        uint32_t a = table[at[-1]], b = table[at[-2]], c = table[at[-3]], d = table[at[-4]], e = table[at[-5]];
+        uint64_t ab = (a & 0xFFFF) | (uint64_t)(b & 0xFFFF) << (a >> 16);
+        uint64_t cd = (c & 0xFFFF) | (uint64_t)(d & 0xFFFF) << (c >> 16);
+        unsigned ab_count = (a >> 16) + (b >> 16), cd_count = (c >> 16) + (d >> 16);
+        uint64_t cde = cd | (uint64_t)(e & 0xFFFF) << cd_count;
+        bits_add(bits, ab, ab_count);
+        bits_add(bits, cde, cd_count + (e >> 16));
+        bits_flush(bits);
+        at -= 5;
+    }
+}
+
+#ifdef __AVX512VBMI__
+#include <immintrin.h>
+
+/* Tables of 256 bytes in registers: 64 symbols are looked up at once, then joined to 16 groups of four. */
+typedef struct {
+    __m512i quarter[4];
+} ByteTable;
+
+static inline __m512i look_up(const ByteTable *table, __m512i symbols, __mmask64 upper)
+{
+    __m512i low = _mm512_permutex2var_epi8(table->quarter[0], symbols, table->quarter[1]);
+    __m512i high = _mm512_permutex2var_epi8(table->quarter[2], symbols, table->quarter[3]);
+    return _mm512_mask_blend_epi8(upper, low, high);
+}
+
+/* 32 codes of 16 bits and their lengths joined to 8 of at most 44 bits. */
+static inline void join(__m512i codes, __m512i lengths, uint64_t *joined, uint64_t *counts)
+{
+    const __m512i low16 = _mm512_set1_epi32(0xFFFF), low32 = _mm512_set1_epi64(0xFFFFFFFF);
+    __m512i first = _mm512_and_si512(lengths, low16);
+    codes = _mm512_or_si512(_mm512_and_si512(codes, low16), _mm512_sllv_epi32(_mm512_srli_epi32(codes, 16), first));
+    lengths = _mm512_add_epi32(first, _mm512_srli_epi32(lengths, 16));
+    first = _mm512_and_si512(lengths, low32);
+    codes = _mm512_or_si512(_mm512_and_si512(codes, low32), _mm512_sllv_epi64(_mm512_srli_epi64(codes, 32), first));
+    lengths = _mm512_add_epi64(first, _mm512_srli_epi64(lengths, 32));
+    _mm512_storeu_si512(joined, codes);
+    _mm512_storeu_si512(counts, lengths);
+}
+
+uint8_t *huffman_stream(const HuffmanCode *code, const uint8_t *symbols, size_t count, uint8_t *out)
+{
+    uint8_t bytes[2][256], backwards[64];
+    ByteTable low, rest; /* 8 bits of the code; its other 3 with 4 bits of its length above them */
+    for (int s = 0; s < 256; s++) {
+        bytes[0][s] = (uint8_t)code->code[s];
+        bytes[1][s] = (uint8_t)((code->code[s] >> 8 & 7) | code->code[s] >> 16 << 3);
+    }
+    for (int i = 0; i < 64; i++)
+        backwards[i] = (uint8_t)(63 - i);
+    for (int q = 0; q < 4; q++) {
+        low.quarter[q] = _mm512_loadu_si512(bytes[0] + 64 * q);
+        rest.quarter[q] = _mm512_loadu_si512(bytes[1] + 64 * q);
+    }
+    const __m512i reverse = _mm512_loadu_si512(backwards), three = _mm512_set1_epi16(7);
+    const uint8_t *at = symbols + count;
+    BitWriter bits = {0, 0, out};
+    while (at - symbols >= 64) {
+        uint64_t joined[16], counts[16];
+        at -= 64;
+        __m512i read = _mm512_permutexvar_epi8(reverse, _mm512_loadu_si512(at));
+        __mmask64 upper = _mm512_movepi8_mask(read);
+        __m512i codes = look_up(&low, read, upper), others = look_up(&rest, read, upper);
+        for (int half = 0; half < 2; half++) {
+            __m512i wide = _mm512_cvtepu8_epi16(half ? _mm512_extracti64x4_epi64(codes, 1) : _mm512_castsi512_si256(codes));
+            __m512i more = _mm512_cvtepu8_epi16(half ? _mm512_extracti64x4_epi64(others, 1) : _mm512_castsi512_si256(others));
+            wide = _mm512_or_si512(wide, _mm512_slli_epi16(_mm512_and_si512(more, three), 8));
+            join(wide, _mm512_srli_epi16(more, 3), joined + 8 * half, counts + 8 * half);
+        }
+        for (int i = 0; i < 16; i++) {
+            bits_add(&bits, joined[i], (unsigned)counts[i]);
+            bits_flush(&bits);
+        }
+    }
+    write_symbols(code->code, symbols, at, &bits);
+    return bits_close(&bits);
+}
+
+#else
+
+uint8_t *huffman_stream(const HuffmanCode *code, const uint8_t *symbols, size_t count, uint8_t *out)
+{
+    BitWriter bits = {0, 0, out};
+    write_symbols(code->code, symbols, symbols + count, &bits);
+    return bits_close(&bits);
+}
+
+#endif

@@ -1,0 +1,368 @@
+/*
+ * zstd frames (RFC 8878) for filtered pixels: noise with runs of one byte in it.
+ *
+ * A general compressor looks for repetitions everywhere and finds them by chance; here only runs are looked for, eight
+ * bytes at a time, and everything else goes through a Huffman code. Every zstd decoder reads the result.
+ */
+#include "entropy.h"
+#include "native.h"
+
+#define BLOCK (128u << 10)
+/* A run is stored as a sequence of some 11 bits. One that fills no aligned word is left to the Huffman code. */
+#define SHORTEST_RUN 12
+#define FEW_LITERALS 64
+#define MOST_RUNS (BLOCK / SHORTEST_RUN)
+
+enum { RAW_BLOCK, RLE_BLOCK, COMPRESSED_BLOCK };
+enum { RAW_LITERALS, RLE_LITERALS, HUFFMAN_LITERALS, SAME_HUFFMAN_LITERALS };
+
+typedef struct {
+    uint32_t literals; /* before the run, its first byte among them: never 0 */
+    uint32_t length;   /* of the match that repeats that byte */
+} Run;
+
+typedef struct {
+    FseTable literal_lengths, match_lengths;
+    HuffmanCode code;
+    int has_code; /* `code` is the one the last block with Huffman literals described */
+    Run runs[MOST_RUNS];
+    uint8_t literals[BLOCK];
+    uint8_t work[2 * BLOCK]; /* a block being made */
+} Encoder;
+
+/* -- codes of literal and match lengths (RFC 8878 3.1.1.3.2.1.1) ------------------------------------------------ */
+
+static const uint32_t LITERAL_BASE[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,   9,   10,  11,   12,   13,   14,   15,    16,   18,
+                                        20, 22, 24, 28, 32, 40, 48, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536};
+static const uint8_t LITERAL_BITS[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,  0,  0,  0,  0,  1,  1,
+                                       1, 1, 2, 2, 3, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
+static const int8_t LITERAL_SHARES[] = {4, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 1, 1, 1,  2,  2,
+                                        2, 2, 2, 2, 2, 2, 2, 3, 2, 1, 1, 1, 1, 1, -1, -1, -1, -1};
+static const uint32_t MATCH_BASE[] = {3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17,  18,  19,  20,
+                                      21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35,  37,  39,  41,
+                                      43, 47, 51, 59, 67, 83, 99, 131, 259, 515, 1027, 2051, 4099, 8195, 16387, 32771, 65539};
+static const uint8_t MATCH_BITS[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0, 0,
+                                     0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16};
+static const int8_t MATCH_SHARES[] = {1, 4, 3, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1,  1,  1,  1,  1,  1,  1,  1,  1,  1,  1,  1, 1,
+                                      1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1};
+#define LENGTH_LOG 6
+
+static unsigned code_of(const uint32_t *base, unsigned codes, uint32_t length)
+{
+    unsigned low = 0, high = codes;
+    while (high - low > 1) {
+        unsigned middle = (low + high) / 2;
+        if (base[middle] <= length)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static unsigned literal_code(uint32_t length)
+{
+    return length < 16 ? length : code_of(LITERAL_BASE, 36, length);
+}
+
+static unsigned match_code(uint32_t length)
+{
+    return length < 35 ? length - 3 : code_of(MATCH_BASE, 53, length);
+}
+
+/* -- runs ------------------------------------------------------------------------------------------------------- */
+
+/* Whether one of the eight words at `data` is one byte eight times. */
+static inline int has_uniform_word(const uint8_t *data)
+{
+    uint64_t found = 0;
+    for (int i = 0; i < 8; i++) {
+        uint64_t word = load64(data + 8 * i);
+        found |= word == (word << 8 | word >> 56);
+    }
+    return found != 0;
+}
+
+/* Find the runs of a block and gather what is between them; returns how many there are. */
+static size_t find_runs(const uint8_t *data, size_t size, Run *runs, uint8_t *literals, size_t *literal_count)
+{
+    const uint8_t *end = data + size, *from = data;
+    uint8_t *out = literals;
+    size_t count = 0;
+    for (const uint8_t *at = data; at + 16 <= end; at += 8) {
+        while (at + 64 <= end && !has_uniform_word(at))
+            at += 64;
+        if (at + 8 > end)
+            break;
+        uint64_t word = load64(at);
+        if (word != (word << 8 | word >> 56))
+            continue;
+        const uint8_t *first = at, *last = at + 8;
+        while (first > from && first[-1] == *at)
+            first--;
+        while (last + 8 <= end && load64(last) == word)
+            last += 8;
+        while (last < end && *last == *at)
+            last++;
+        if (last - first < SHORTEST_RUN)
+            continue;
+        size_t before = (size_t)(first + 1 - from);
+        memcpy(out, from, before);
+        out += before;
+        runs[count++] = (Run){(uint32_t)before, (uint32_t)(last - first - 1)};
+        from = last;
+        at += (last - at - 8) / 8 * 8; /* to the last word in the run; the loop goes beyond it */
+    }
+    if (count)
+        memcpy(out, from, (size_t)(end - from));
+    *literal_count = (size_t)(out + (end - from) - literals);
+    return count;
+}
+
+/* The sequences section: `count` runs, all of them repeating the byte before (offset code 0 for all). */
+static uint8_t *write_runs(const Encoder *encoder, size_t count, uint8_t *out)
+{
+    if (count < 128)
+        *out++ = (uint8_t)count;
+    else if (count < 0x7F00) {
+        *out++ = (uint8_t)((count >> 8) + 128);
+        *out++ = (uint8_t)count;
+    } else {
+        *out++ = 255;
+        *out++ = (uint8_t)(count - 0x7F00);
+        *out++ = (uint8_t)((count - 0x7F00) >> 8);
+    }
+    if (!count)
+        return out;
+    *out++ = 1 << 4; /* literal lengths and match lengths by the predefined tables, offset codes all the same: */
+    *out++ = 0;
+    const FseTable *of_literals = &encoder->literal_lengths, *of_matches = &encoder->match_lengths;
+    unsigned literal_state = 0, match_state = 0;
+    BitWriter bits = {0, 0, out};
+    for (size_t i = count; i-- > 0;) {
+        Run run = encoder->runs[i];
+        unsigned literal = literal_code(run.literals), match = match_code(run.length);
+        if (i == count - 1) {
+            match_state = fse_first(of_matches, match);
+            literal_state = fse_first(of_literals, literal);
+        } else {
+            match_state = fse_step(of_matches, match_state, match, &bits);
+            literal_state = fse_step(of_literals, literal_state, literal, &bits);
+        }
+        bits_add(&bits, run.literals - LITERAL_BASE[literal], LITERAL_BITS[literal]);
+        bits_add(&bits, run.length - MATCH_BASE[match], MATCH_BITS[match]);
+        bits_flush(&bits);
+    }
+    fse_last(of_matches, match_state, &bits);
+    fse_last(of_literals, literal_state, &bits);
+    return bits_close(&bits);
+}
+
+/* -- literals --------------------------------------------------------------------------------------------------- */
+
+#define SAMPLED (32u << 10)
+
+static void add_bytes(const uint8_t *data, size_t size, uint32_t tables[4][256])
+{
+    size_t i = 0;
+    for (; i + 16 <= size; i += 16) {
+        uint64_t a = load64(data + i), b = load64(data + i + 8);
+        for (int byte = 0; byte < 64; byte += 16) {
+            tables[0][(uint8_t)(a >> byte)]++;
+            tables[1][(uint8_t)(a >> (byte + 8))]++;
+            tables[2][(uint8_t)(b >> byte)]++;
+            tables[3][(uint8_t)(b >> (byte + 8))]++;
+        }
+    }
+    for (; i < size; i++)
+        tables[0][data[i]]++;
+}
+
+/* Whether one of 64 bytes is more than `width` above `low`, modulo 256. */
+static inline int has_other(const uint8_t *data, uint8_t low, uint8_t width)
+{
+    uint8_t found = 0;
+    for (int i = 0; i < 64; i++)
+        found |= (uint8_t)(data[i] - low) > width;
+    return found;
+}
+
+/*
+ * How often each byte occurs; of many bytes, estimated by every fourth stretch, but never 0 for one that does occur.
+ * Noise has its bytes side by side: those around the most frequent one are seen in the sample, and the few outside are
+ * looked for.
+ */
+static void count_bytes(const uint8_t *data, size_t size, uint32_t counts[256])
+{
+    uint32_t tables[4][256] = {{0}}; /* four, so that equal bytes in a row don't wait for each other */
+    if (size < SAMPLED)
+        add_bytes(data, size, tables);
+    else
+        for (size_t at = 0; at + 256 <= size; at += 1024)
+            add_bytes(data + at, 256, tables);
+    int mode = 0;
+    for (int s = 0; s < 256; s++) {
+        counts[s] = tables[0][s] + tables[1][s] + tables[2][s] + tables[3][s];
+        mode = counts[s] > counts[mode] ? s : mode;
+    }
+    if (size < SAMPLED)
+        return;
+    int low = mode, high = mode;
+    while (low > 0 && counts[low - 1])
+        low--;
+    while (high < 255 && counts[high + 1])
+        high++;
+    for (int s = 0; s < 256; s++)
+        counts[s] = s >= low && s <= high ? 4 * counts[s] : 0;
+    size_t at = 0;
+    for (; at + 64 <= size; at += 64)
+        if (has_other(data + at, (uint8_t)low, (uint8_t)(high - low)))
+            for (int i = 0; i < 64; i++)
+                counts[data[at + i]] += data[at + i] < low || data[at + i] > high;
+    for (; at < size; at++)
+        counts[data[at]] += data[at] < low || data[at] > high;
+}
+
+/* A literals section header: type, size format, then sizes of `width` bits each. */
+static uint8_t *literals_header(uint8_t *out, unsigned type, unsigned format, uint64_t sizes, unsigned bytes)
+{
+    uint64_t header = type | format << 2 | sizes << 4;
+    memcpy(out, &header, 8);
+    return out + bytes;
+}
+
+static uint8_t *write_plain_literals(const uint8_t *literals, size_t count, uint8_t *out)
+{
+    if (count < 32) { /* one byte: size formats 0 and 2 have one bit only */
+        *out++ = (uint8_t)(RAW_LITERALS | count << 3);
+    } else
+        out = count < 4096 ? literals_header(out, RAW_LITERALS, 1, count, 2) : literals_header(out, RAW_LITERALS, 3, count, 3);
+    memcpy(out, literals, count);
+    return out + count;
+}
+
+/* The literals section of a block, in whichever way is shortest. */
+static uint8_t *write_literals(Encoder *encoder, const uint8_t *literals, size_t count, uint8_t *out)
+{
+    uint32_t counts[256];
+    if (count < FEW_LITERALS)
+        return write_plain_literals(literals, count, out);
+    count_bytes(literals, count, counts);
+    HuffmanCode code;
+    uint8_t description[128 + 2 * FLUSH_SLACK];
+    size_t described = huffman_build(&code, counts) ? huffman_describe(&code, description) : 0;
+    int new_code = described > 0;
+    if (encoder->has_code) {
+        /* The last code again costs no description, if it has all the symbols. */
+        int covers = 1;
+        for (unsigned s = 0; s < 256; s++)
+            covers &= !counts[s] | (encoder->code.code[s] != 0);
+        if (covers && (!new_code || huffman_cost(&encoder->code, counts) <= huffman_cost(&code, counts) + 8 * described))
+            new_code = 0;
+        else if (!new_code)
+            return write_plain_literals(literals, count, out);
+    } else if (!new_code)
+        return write_plain_literals(literals, count, out);
+    const HuffmanCode *used = new_code ? &code : &encoder->code;
+    if (!new_code)
+        described = 0;
+    if (huffman_cost(used, counts) / 8 + described + 16 >= count)
+        return write_plain_literals(literals, count, out);
+
+    /* Four streams, the first three of the same length, so that a decoder can read them side by side. */
+    uint8_t *start = out + 5, *at = start;
+    memcpy(at, description, described);
+    at += described;
+    uint8_t *jumps = at;
+    at += 6;
+    size_t quarter = (count + 3) / 4;
+    for (unsigned stream = 0; stream < 4; stream++) {
+        uint8_t *end = huffman_stream(used, literals + stream * quarter, stream < 3 ? quarter : count - 3 * quarter, at);
+        if (stream < 3) {
+            uint16_t length = (uint16_t)(end - at);
+            memcpy(jumps + 2 * stream, &length, 2);
+        }
+        at = end;
+    }
+    size_t stored = (size_t)(at - start);
+    uint64_t sizes = count | (uint64_t)stored << 18;
+    uint64_t header = (new_code ? HUFFMAN_LITERALS : SAME_HUFFMAN_LITERALS) | 3 << 2 | sizes << 4;
+    memcpy(out, &header, 5);
+    if (new_code) {
+        encoder->code = code;
+        encoder->has_code = 1;
+    }
+    return at;
+}
+
+/* -- blocks and frames ------------------------------------------------------------------------------------------ */
+
+static size_t put_block_header(uint8_t *out, int last, unsigned type, size_t size)
+{
+    uint32_t header = (uint32_t)last | type << 1 | (uint32_t)size << 3;
+    memcpy(out, &header, 3);
+    return 3;
+}
+
+/* One block of at most BLOCK bytes; the number of bytes written, 0 if they don't fit. */
+static size_t encode_block(Encoder *encoder, const uint8_t *data, size_t size, int last, uint8_t *out, size_t capacity)
+{
+    size_t literal_count;
+    size_t runs = find_runs(data, size, encoder->runs, encoder->literals, &literal_count);
+    if (runs == 1 && literal_count == 1 && encoder->runs[0].length + 1 == size) {
+        if (capacity < 4)
+            return 0;
+        out[put_block_header(out, last, RLE_BLOCK, size)] = data[0];
+        return 4;
+    }
+    uint8_t *end = write_literals(encoder, runs ? encoder->literals : data, literal_count, encoder->work);
+    end = write_runs(encoder, runs, end);
+    size_t stored = (size_t)(end - encoder->work);
+    int compressed = stored < size;
+    const uint8_t *content = compressed ? encoder->work : data;
+    if (!compressed) {
+        stored = size;
+        encoder->has_code = 0; /* what a decoder never saw can't be repeated */
+    }
+    if (capacity < 3 + stored)
+        return 0;
+    out += put_block_header(out, last, compressed ? COMPRESSED_BLOCK : RAW_BLOCK, stored);
+    memcpy(out, content, stored);
+    return 3 + stored;
+}
+
+size_t frame_work(void)
+{
+    return sizeof(Encoder);
+}
+
+size_t frame_encode(const uint8_t *data, size_t size, size_t piece, void *work, uint8_t *out, size_t capacity)
+{
+    Encoder *encoder = work;
+    if (capacity < 9 || size == 0 || size > UINT32_MAX)
+        return 0;
+    fse_build(&encoder->literal_lengths, LITERAL_SHARES, 36, LENGTH_LOG);
+    fse_build(&encoder->match_lengths, MATCH_SHARES, 53, LENGTH_LOG);
+    encoder->has_code = 0;
+    /* Magic number, then a header that says: one segment, content size in 4 bytes, no checksum, no dictionary. */
+    static const uint8_t head[] = {0x28, 0xB5, 0x2F, 0xFD, 0xA0};
+    uint32_t content = (uint32_t)size;
+    memcpy(out, head, 5);
+    memcpy(out + 5, &content, 4);
+    size_t written = 9;
+    /* A plane ends with a block, since the next one has other bytes; its blocks are of one length. */
+    for (size_t plane = 0; plane < size;) {
+        size_t plane_end = piece && size - plane > piece ? plane + piece : size;
+        size_t blocks = (plane_end - plane + BLOCK - 1) / BLOCK, each = (plane_end - plane + blocks - 1) / blocks;
+        while (plane < plane_end) {
+            size_t length = plane_end - plane < each ? plane_end - plane : each;
+            int last = plane + length == size;
+            size_t stored = encode_block(encoder, data + plane, length, last, out + written, capacity - written);
+            if (!stored)
+                return 0;
+            written += stored;
+            plane += length;
+        }
+    }
+    return written;
+}

@@ -1,0 +1,35 @@
+/* What the native functions share. */
+#ifndef FASTARCHIVE_NATIVE_H
+#define FASTARCHIVE_NATIVE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "written for little endian machines; the archive works without this library, too"
+#endif
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* The widest vectors the machine has are chosen when the library is loaded. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#define VECTORISED __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+#else
+#define VECTORISED
+#endif
+
+static inline uint64_t load64(const uint8_t *from)
+{
+    uint64_t value;
+    memcpy(&value, from, 8);
+    return value;
+}
+
+/* Bytes of memory that frame_encode() works in. */
+size_t frame_work(void);
+/* Write `size` bytes, pieces of `piece` bytes that differ in kind, as one zstd frame (RFC 8878) into `out`, which has
+   room for `capacity`. `work` is frame_work() bytes, aligned to 8. Returns the frame's size, 0 if it would be longer. */
+size_t frame_encode(const uint8_t *data, size_t size, size_t piece, void *work, uint8_t *out, size_t capacity);
+
+#endif
