@@ -1,7 +1,7 @@
 """The few loops that are worth machine code, each with a Python twin elsewhere that does the same.
 
 Every function here is None where no library was built for the machine (see :mod:`fastarchive.native.build`); its caller
-then runs the Python code. Calls release the interpreter lock. Thread-safe.
+then runs the Python code. Thread-safe; calls that take longer than waiting for the interpreter lock would release it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import struct
 import threading
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ Buffer = bytes | bytearray | memoryview
 __all__ = ["VARIANT", "PlainHeader", "compress_rows", "scan_plain_header"]
 
 _loaded = library()
-VARIANT: Final = _loaded[0] if _loaded is not None else "none"
+VARIANT: Final = _loaded.name if _loaded is not None else "none"
 """The library in use: avx512, avx2, baseline or none."""
 
 
@@ -51,7 +52,8 @@ class PlainHeader(NamedTuple):
 
 _SCAN: Final = struct.Struct("<7I")
 _FOUND: Final = struct.Struct("<IHxxII")
-_UNDEFINED: Final = 0xFFFFFFFF
+_QUICK: Final = 32 << 10
+"""Pixels compressed in some 50 µs: to get the interpreter lock back from a busy thread may take longer."""
 _memory = _Memory()
 
 
@@ -61,21 +63,22 @@ def _ascending(wanted: frozenset[int]) -> tuple[ctypes.Array[ctypes.c_uint32], i
     return (ctypes.c_uint32 * len(tags))(*tags), len(tags)
 
 
-def pixels(functions: ctypes.CDLL) -> Callable[[Buffer, int], bytes | None]:
+def pixels(path: Path) -> Callable[[Buffer, int], bytes | None]:
     """:data:`compress_rows` of one library."""
-    work_size = functions.fastarchive_pixels_work
+    work_size = ctypes.PyDLL(str(path)).fastarchive_pixels_work
     work_size.restype = ctypes.c_size_t
     work_size.argtypes = (ctypes.c_size_t,)
-    encode = functions.fastarchive_pixels
-    encode.restype = ctypes.c_size_t
-    encode.argtypes = (
-        ctypes.c_void_p,
-        ctypes.c_size_t,
-        ctypes.c_size_t,
-        ctypes.c_char_p,
-        ctypes.c_char_p,
-        ctypes.c_size_t,
-    )
+    unlocked, locked = (kind(str(path)).fastarchive_pixels for kind in (ctypes.CDLL, ctypes.PyDLL))
+    for encode in (unlocked, locked):
+        encode.restype = ctypes.c_size_t
+        encode.argtypes = (
+            ctypes.c_void_p,
+            ctypes.c_size_t,
+            ctypes.c_size_t,
+            ctypes.c_char_p,
+            ctypes.c_char_p,
+            ctypes.c_size_t,
+        )
 
     def compress_rows(data: Buffer, distance: int) -> bytes | None:
         memory = _memory
@@ -85,15 +88,16 @@ def pixels(functions: ctypes.CDLL) -> Callable[[Buffer, int], bytes | None]:
             memory.frame = ctypes.create_string_buffer(size)
         source = np.frombuffer(data, np.uint8)  # an address of what can't be written to, ctypes has no way to
         address = source.__array_interface__["data"][0]
+        encode = locked if size < _QUICK else unlocked
         stored = encode(address, size, distance, memory.work, memory.frame, size)
         return ctypes.string_at(memory.frame, stored) if stored else None
 
     return compress_rows
 
 
-def headers(functions: ctypes.CDLL) -> Callable[[bytes, frozenset[int], int], PlainHeader | None]:
+def headers(path: Path) -> Callable[[bytes, frozenset[int], int], PlainHeader | None]:
     """:data:`scan_plain_header` of one library."""
-    scan = functions.fastarchive_header
+    scan = ctypes.PyDLL(str(path)).fastarchive_header
     scan.restype = ctypes.c_int
     scan.argtypes = (
         ctypes.c_char_p,
@@ -125,9 +129,9 @@ def headers(functions: ctypes.CDLL) -> Callable[[bytes, frozenset[int], int], Pl
     return scan_plain_header
 
 
-compress_rows: Final = pixels(_loaded[1]) if _loaded is not None else None
+compress_rows: Final = pixels(_loaded.path) if _loaded is not None else None
 """``compress_rows(data, distance)``: `data` through the filter ROWS for 16-bit samples, `distance` 8-byte words a row,
 as one zstd frame; None when that would not be shorter."""
-scan_plain_header: Final = headers(_loaded[1]) if _loaded is not None else None
+scan_plain_header: Final = headers(_loaded.path) if _loaded is not None else None
 """``scan_plain_header(data, wanted, longest)``: the wanted elements of a data set in Explicit VR Little Endian; None
 when its header is not plain or not complete, which says nothing about whether it is right."""

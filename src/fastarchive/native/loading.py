@@ -6,7 +6,7 @@ import ctypes
 import os
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 OFF: Final = "FASTARCHIVE_NATIVE"
 """Environment variable; ``0`` keeps to the Python code."""
@@ -20,6 +20,13 @@ _NEEDS: Final = {
 """What the processor must have for each library, the fastest first; names as in /proc/cpuinfo."""
 
 
+class Library(NamedTuple):
+    """A library that can be loaded."""
+
+    name: str
+    path: Path
+
+
 def libraries() -> dict[str, Path]:
     """The libraries that were built and that this processor can run, the fastest first."""
     has = _processor_flags()
@@ -28,15 +35,16 @@ def libraries() -> dict[str, Path]:
 
 
 @cache
-def library() -> tuple[str, ctypes.CDLL] | None:
-    """Name and functions of the fastest library there is for this machine; None when there is none."""
+def library() -> Library | None:
+    """The fastest library there is for this machine; None when there is none."""
     if os.environ.get(OFF) == "0":
         return None
     for name, path in libraries().items():
         try:
-            return name, ctypes.CDLL(str(path))
+            ctypes.CDLL(str(path))
         except OSError:  # built for another C library
             continue
+        return Library(name, path)
     return None
 
 
