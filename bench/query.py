@@ -12,9 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench import large
 from bench.ingest import peer_makers
 from bench.modality import Instance, Scanner, write_files
 from bench.peers import PEERS, Fastarchive, Peer
+from bench.population import INSTANCES
 from bench.questions import Answered, Catalogue, ask_all
 from bench.report import figure, progress, table, write_json
 from bench.requestor import STUDY_ROOT_FIND, Context
@@ -29,10 +31,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--per-series", type=int, default=10, help="instances in a series")
     parser.add_argument("--questions", type=int, default=200, help="of each sort")
     parser.add_argument("--workers", type=int, help="worker processes of fastarchive")
+    parser.add_argument(
+        "--size", help=f"ask fastarchive alone, at these sizes instead, with commas: {', '.join(INSTANCES)}"
+    )
+    parser.add_argument("--kept", type=Path, default=Path("/var/tmp/scale"), help="folders of --size, kept for reuse")
+    parser.add_argument(
+        "--ingest",
+        type=int,
+        default=0,
+        metavar="ASSOCIATIONS",
+        help="with --size: ask again while so many store slices",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure and print; 1 when fastarchive gave a wrong answer."""
+    if options.size:
+        return large.run(options)
     results: list[tuple[str, Answered]] = []
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.directory) as place:
         work = Path(place)

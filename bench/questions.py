@@ -17,6 +17,7 @@ _VRS = {
     0x00080018: "UI",
     0x00080020: "DA",
     0x00080050: "SH",
+    0x00080061: "CS",
     0x00100010: "PN",
     0x00100020: "LO",
     0x0020000D: "UI",
@@ -75,7 +76,11 @@ def identifier(level: str, keys: dict[int, str]) -> bytes:
     """A query at a level: these matching keys, and what a workstation's list shows as return keys."""
     wanted = {tag: element(tag, vr, "") for tag, vr in _RETURNS[level]}
     wanted[0x00080052] = element(0x00080052, "CS", level)
-    wanted |= {tag: element(tag, _VRS[tag], value) for tag, value in keys.items()}
+    wanted |= {
+        tag: element(tag, _VRS[tag], value if value.isascii() else value.encode()) for tag, value in keys.items()
+    }
+    if not all(value.isascii() for value in keys.values()):
+        wanted[0x00080005] = element(0x00080005, "CS", "ISO_IR 192")
     return b"".join(wanted[tag] for tag in sorted(wanted))
 
 

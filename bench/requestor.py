@@ -190,8 +190,18 @@ class Requestor:
         self._request(context, command, data_set)
         return self._response()[0]
 
-    def find(self, model: str, identifier: bytes, *, cancel_after: int = 0) -> Found:
-        """C-FIND with an identifier encoded as the context was negotiated; C-CANCEL after so many answers, if any."""
+    def find(
+        self,
+        model: str,
+        identifier: bytes,
+        *,
+        cancel_after: int = 0,
+        receive: Callable[[bytes], object] | None = None,
+    ) -> Found:
+        """C-FIND with an identifier encoded as the context was negotiated; C-CANCEL after so many answers, if any.
+
+        With `receive` each answer is handed to it and none is kept.
+        """
         context = self.context_of(model)
         start = time.perf_counter()
         self._request(context, {0x0002: model, 0x0100: C_FIND, 0x0700: 0}, identifier)
@@ -203,6 +213,9 @@ class Requestor:
                 first = time.perf_counter() - start
             if response.status not in PENDING:
                 return Found(identifiers, response, first, time.perf_counter() - start)
+            if receive is not None:
+                receive(data_set)
+                continue
             identifiers.append(data_set)
             if len(identifiers) == cancel_after:
                 self._send(context, encode_command({0x0100: C_CANCEL, 0x0120: self._message_id, 0x0800: NO_DATA_SET}))
