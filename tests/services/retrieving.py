@@ -64,6 +64,12 @@ class FakeBlobs:
         class Reader:
             record = stored
 
+            def pieces(self) -> list[bytes]:
+                return list(self.chunks())
+
+            def verify(self) -> None:
+                self.pieces()
+
             def chunks(self) -> Iterator[bytes]:
                 uid = stored.sop_instance.encode()
                 yield uid[:2]

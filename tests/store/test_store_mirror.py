@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fastarchive.store.blobs import Blobs
+from fastarchive.store.blobs import Blobs, DamagedInstance
 from fastarchive.store.filters import Buffer
 from fastarchive.store.log import Log, LogBroken, NoSpace
 from fastarchive.store.mirror import MirrorWait, catch_up
@@ -110,3 +110,24 @@ def test_an_archive_from_before_the_mirror_is_copied_to_it(tmp_path: Path) -> No
             log.append(encoded(number, os.urandom(9000))).result(30)
     assert catch_up(main, mirror) == list_packs(main)
     assert _same(main, mirror)
+
+
+def test_verifying_and_reading_make_do_with_the_copy_that_is_whole(tmp_path: Path) -> None:
+    main, mirror = _folders(tmp_path)
+    data = ct_slice(rows=1100, columns=1100)
+    item = intake(data, tmp_path)
+    with Log(main, mirror=mirror) as log:
+        location = log.append(item.finish()).result(30)
+    item.close()
+    path = pack_path(main, location.pack)
+    content = bytearray(path.read_bytes())
+    content[location.offset + location.size - 100] ^= 4
+    path.write_bytes(content)
+    for folder, copy in ((main, mirror), (mirror, None)):
+        reader = Blobs(folder, mirror=copy).open(location)
+        reader.verify()
+        assert b"".join(reader.pieces()) == data
+    with pytest.raises(DamagedInstance):
+        Blobs(main).open(location).verify()
+    with pytest.raises(DamagedInstance):
+        Blobs(main).open(location).pieces()

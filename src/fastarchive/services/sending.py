@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
 from typing import Final, NamedTuple
@@ -16,7 +16,7 @@ from fastarchive.services.conversion import ConversionError, convert
 from fastarchive.services.faults import log_unexpected
 from fastarchive.services.suboperations import Instance, Outcome, choose_context
 from fastarchive.services.threads import Threads
-from fastarchive.store.blobs import DamagedInstance
+from fastarchive.store.blobs import DamagedInstance, Reader
 from fastarchive.upperlayer import Association, AssociationAborted, Command, CommandField, PresentationContext
 
 __all__ = ["Originator", "Sender"]
@@ -25,7 +25,7 @@ _log: Final = logging.getLogger(__name__)
 
 _MEDIUM_PRIORITY: Final = 0x0000
 _UNEXPECTED_PDU: Final = (2, 2)
-_PIECES_AT_A_TIME: Final = 4
+_PIECES_AT_A_TIME: Final = 2
 """Chunks of a large instance that one visit to a worker thread brings."""
 
 
@@ -37,11 +37,10 @@ class Originator(NamedTuple):
 
 
 class _Ready(NamedTuple):
-    """An instance that can be sent: where, and its bytes, either all of them or a way to read them."""
+    """An instance that can be sent: where, and all of its bytes unless it is a large one."""
 
     presentation: PresentationContext
-    whole: bytes | None
-    size: int
+    whole: list[memoryview] | None
 
 
 class Sender:
@@ -89,18 +88,25 @@ class Sender:
     def _read(self, instance: Instance) -> _Ready | None:
         """In a worker thread: choose the context and read the instance; None if it can't be sent.
 
-        A large one is read through once, so that damage shows before its first byte is sent, and then again to send it.
+        A large one is verified first, so that damage shows before its first byte is sent, and then read to send it.
         """
         presentation = choose_context(self._contexts, instance)
         if presentation is None:
             self._note_declined(instance)
             return None
         try:
-            chunks = _open(self._context.archive, instance, presentation.transfer_syntax)
-            if instance.length <= self._context.limits.read_ahead:
-                whole = b"".join(chunks)
-                return _Ready(presentation, whole, len(whole))
-            return _Ready(presentation, None, sum(map(len, chunks)))
+            reader = _open(self._context.archive, instance)
+            as_stored = presentation.transfer_syntax == instance.transfer_syntax
+            if instance.length > self._context.limits.read_ahead:
+                reader.verify()
+                if not as_stored:
+                    for _ in convert(reader.chunks(), instance.transfer_syntax, presentation.transfer_syntax):
+                        pass  # does it convert to its end?
+                return _Ready(presentation, None)
+            if not as_stored:
+                converted = convert(reader.pieces(), instance.transfer_syntax, presentation.transfer_syntax)
+                return _Ready(presentation, _views(converted))
+            return _Ready(presentation, _views([*reader.pieces(), *_padding(instance)]))
         except Exception as error:  # this instance fails, the others are sent
             _note(self._context, instance, error)
             return None
@@ -128,6 +134,7 @@ class Sender:
         )
         if ready.whole is not None:
             await carrier.send(ready.presentation.id, request, ready.whole)
+            self._bytes.inc(sum(map(len, ready.whole)))
         else:
             pieces = _Pieces(self._context, instance, ready.presentation.transfer_syntax)
             try:
@@ -137,7 +144,7 @@ class Sender:
                 _note(self._context, instance, error)
                 await carrier.abort()
                 raise AssociationAborted("a data set could not be sent to its end") from error
-        self._bytes.inc(ready.size)
+            self._bytes.inc(pieces.size)
         response = await carrier.receive(self._context.limits.response_seconds)
         if response is None:
             raise AssociationAborted("released in place of a response")
@@ -152,15 +159,20 @@ class Sender:
         return outcome
 
 
-def _open(archive: Archive, instance: Instance, transfer_syntax: str) -> Iterator[Buffer]:
+def _open(archive: Archive, instance: Instance) -> Reader:
     reader = archive.blobs.open(instance.location, instance=instance.sop_instance)
     if reader.record.transfer_syntax != instance.transfer_syntax or reader.record.length != instance.length:
         raise DamagedInstance(instance.location, "it was deleted and stored anew meanwhile")
-    chunks = reader.chunks()
-    if transfer_syntax == instance.transfer_syntax:
-        # The data set of a message has an even length; a deflated file may lack the NUL for it (PS3.5 A.5).
-        return chain(chunks, (b"\0",)) if instance.length % 2 else chunks
-    return convert(chunks, instance.transfer_syntax, transfer_syntax)
+    return reader
+
+
+def _views(pieces: Iterable[Buffer]) -> list[memoryview]:
+    return [memoryview(piece) for piece in pieces if len(piece)]
+
+
+def _padding(instance: Instance) -> tuple[bytes, ...]:
+    """The data set of a message has an even length; a deflated file may lack the NUL for it (PS3.5 A.5)."""
+    return (b"\0",) if instance.length % 2 else ()
 
 
 def _note(context: ServiceContext, instance: Instance, error: Exception) -> None:
@@ -184,19 +196,26 @@ class _Pieces:
         self._instance = instance
         self._transfer_syntax = transfer_syntax
         self._chunks: Iterator[Buffer] | None = None
+        self.size = 0
+        """Bytes read so far."""
 
-    async def read(self) -> AsyncIterator[bytes]:
+    async def read(self) -> AsyncIterator[memoryview]:
         """The bytes of the data set, one batch of chunks being read while the one before is sent."""
         coming = self._threads.start(self._batch)
         try:
             while batch := await coming:
                 coming = self._threads.start(self._batch)
                 for chunk in batch:
-                    yield bytes(chunk)
+                    self.size += len(chunk)
+                    yield memoryview(chunk)
         finally:
             coming.cancel()
 
     def _batch(self) -> list[Buffer]:
         if self._chunks is None:
-            self._chunks = _open(self._archive, self._instance, self._transfer_syntax)
+            instance, chunks = self._instance, _open(self._archive, self._instance).chunks()
+            if self._transfer_syntax == instance.transfer_syntax:
+                self._chunks = chain(chunks, _padding(instance))
+            else:
+                self._chunks = convert(chunks, instance.transfer_syntax, self._transfer_syntax)
         return list(islice(self._chunks, _PIECES_AT_A_TIME))

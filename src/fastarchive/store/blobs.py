@@ -104,7 +104,40 @@ class Reader:
 
     def read(self) -> bytes:
         """The whole data set as received, verified. Raises DamagedInstance."""
-        return b"".join(self.chunks())
+        return b"".join(self.pieces())
+
+    def pieces(self) -> list[Buffer]:
+        """The data set as received in a few pieces, all of it verified. Raises DamagedInstance.
+
+        Where nothing is handed out before everything is there, the digest alone says that it is right. Only if it isn't
+        the checksums of the blocks have to tell which of them to look for elsewhere.
+        """
+        pieces: list[Buffer] = []
+        hasher = blake3()
+        position = self._content_start()
+        try:
+            for block in self.record.blocks:
+                pieces.append(decode_block(block, self._stored(position, block.stored)))
+                hasher.update(pieces[-1])
+                position += block.stored
+            if self.record.kind == RecordKind.INSTANCE and hasher.digest() == self.record.digest:
+                return pieces
+        except (DamagedBlock, DamagedInstance):
+            pass
+        return list(self.chunks())
+
+    def verify(self) -> None:
+        """Verify the checksum of every block as it is stored, which takes a fraction of the time of decoding it.
+
+        Raises DamagedInstance for what no copy has whole.
+        """
+        position = self._content_start()
+        for number, block in enumerate(self.record.blocks):
+            try:
+                verify_block(block, self._stored(position, block.stored))
+            except (DamagedBlock, DamagedInstance):
+                self._block(number, position)  # from another copy, if there is one
+            position += block.stored
 
     def header(self) -> bytes:
         """Block 0: the data set up to the value of its bulk element, its checksum verified; no pixels are read.
@@ -142,20 +175,20 @@ class Reader:
 
     def _block(self, number: int, position: int) -> Buffer:
         block = self.record.blocks[number]
-        end = position + block.stored
-        stored: Buffer
         try:
-            if position >= FIXED_SIZE and end <= len(self._head):
-                stored = memoryview(self._head)[position:end]
-            else:
-                stored = self._read(position, block.stored)
-            return self._decode_block(block, stored)
+            return self._decode_block(block, self._stored(position, block.stored))
         except DamagedInstance as error:
             for file in self._blobs.others(self.location, self._file):
                 with suppress(DamagedInstance):
                     return self._decode_block(block, self._read(position, block.stored, file))
             self._blobs.mark(error, self.record.sop_instance)
             raise
+
+    def _stored(self, position: int, size: int) -> Buffer:
+        end = position + size
+        if position >= FIXED_SIZE and end <= len(self._head):
+            return memoryview(self._head)[position:end]
+        return self._read(position, size)
 
     def _decode_block(self, block: Block, stored: Buffer) -> Buffer:
         try:

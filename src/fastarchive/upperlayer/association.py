@@ -16,6 +16,8 @@ from fastarchive.upperlayer.user_information import UserIdentity
 
 __all__ = ["Association", "Message"]
 
+Piece = bytes | memoryview
+
 _BATCH = 1024 * 1024
 """Most bytes of a data set handed to the transport before waiting for room."""
 _LONGEST_FRAGMENT = 1024 * 1024
@@ -106,13 +108,14 @@ class Association:
         self,
         context_id: int,
         command: Command,
-        data_set: bytes | memoryview | Iterable[bytes] | AsyncIterable[bytes] | None = None,
+        data_set: Piece | Iterable[Piece] | AsyncIterable[Piece] | None = None,
     ) -> None:
         """Send one message; returns when the transport has room again.
 
-        `data_set` in one piece or in pieces, of any length and encoded in the context's transfer syntax. Nothing is
-        copied, so a memoryview must show bytes that never change. A message once begun and not finished (an exception
-        from the pieces, a cancellation) aborts the association, which would be of no use any more.
+        `data_set` in one piece or in pieces, of any length and encoded in the context's transfer syntax. A list or
+        tuple of pieces goes to the transport at once, an iterator piece by piece as there is room. Nothing is copied,
+        so a memoryview must show bytes that never change. A message once begun and not finished (an exception from the
+        pieces, a cancellation) aborts the association, which would be of no use any more.
         Raises LocalProtocolError, AssociationAborted, AssociationTimeout, CommandError.
         """
         if context_id not in self.contexts:
@@ -125,8 +128,14 @@ class Association:
             head = frame_command(context_id, encoded, self._longest)
             if data_set is None:
                 self._connection.write([head])
-            elif isinstance(data_set, (bytes, memoryview)) and len(data_set) <= _BATCH:
+            elif isinstance(data_set, Piece) and len(data_set) <= _BATCH:
                 self._connection.write([head, *frame_data_set(context_id, data_set, self._longest, last=True)])
+            elif isinstance(data_set, (list, tuple)) and sum(map(len, data_set)) <= _BATCH:
+                parts: list[Piece] = [head]
+                final = len(data_set) - 1
+                for number, piece in enumerate(data_set):
+                    parts += frame_data_set(context_id, piece, self._longest, last=number == final)
+                self._connection.write(parts)
             else:
                 try:
                     await self._send_pieces(context_id, head, data_set)
@@ -136,11 +145,11 @@ class Association:
             await self._connection.drain()
 
     async def _send_pieces(
-        self, context_id: int, head: bytes, data_set: bytes | memoryview | Iterable[bytes] | AsyncIterable[bytes]
+        self, context_id: int, head: bytes, data_set: Piece | Iterable[Piece] | AsyncIterable[Piece]
     ) -> None:
         connection, longest = self._connection, self._longest
-        parts: list[bytes | memoryview] = [head]
-        pending: bytes | memoryview = b""  # kept back, because only the last one is marked as such
+        parts: list[Piece] = [head]
+        pending: Piece = b""  # kept back, because only the last one is marked as such
         async for piece in _pieces(data_set):
             if pending:
                 parts += frame_data_set(context_id, pending, longest, last=False)
@@ -157,7 +166,7 @@ class Association:
         if context_id not in self.contexts:
             raise LocalProtocolError(f"presentation context {context_id} was not accepted")
         longest = self._longest
-        parts: list[bytes | memoryview] = []
+        parts: list[Piece] = []
         for command, data_set in messages:
             parts.append(frame_command(context_id, command, longest))
             if data_set is not None:
@@ -186,9 +195,9 @@ class Association:
 
 
 async def _pieces(
-    data_set: bytes | memoryview | Iterable[bytes] | AsyncIterable[bytes],
-) -> AsyncIterator[bytes | memoryview]:
-    if isinstance(data_set, (bytes, memoryview)):
+    data_set: Piece | Iterable[Piece] | AsyncIterable[Piece],
+) -> AsyncIterator[Piece]:
+    if isinstance(data_set, Piece):
         view = memoryview(data_set)
         for start in range(0, len(view), _BATCH):
             yield view[start : start + _BATCH]
