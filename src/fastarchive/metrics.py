@@ -204,6 +204,18 @@ class Metrics:
             multiprocess_mode="livemostrecent",
             registry=self.registry,
         )
+        self.compaction_freed_bytes = Gauge(
+            "fastarchive_compaction_freed_bytes",
+            "Bytes compaction has given back so far.",
+            multiprocess_mode="livemostrecent",
+            registry=self.registry,
+        )
+        self.compaction_completed = Gauge(
+            "fastarchive_compaction_completed_timestamp_seconds",
+            "When the last compaction came to its end; 0 if none has.",
+            multiprocess_mode="livemostrecent",
+            registry=self.registry,
+        )
         self.process_restarts = Counter(
             "fastarchive_process_restarts",
             "Processes the supervisor had to start again, by kind.",

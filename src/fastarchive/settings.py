@@ -201,6 +201,27 @@ class Settings(BaseModel):
         default=ByteSize(20 * 2**20),
         ge=2**20,
     )
+    compact_days: float = _field(
+        "Once in so many days the space of what was deleted is given back, in the background: packs with much dead"
+        " space are rewritten and small ones joined.",
+        "0 (never) to 3650",
+        default=1.0,
+        ge=0,
+        le=3650,
+    )
+    compact_dead: int = _field(
+        "Percent of a pack that have to be dead before it is rewritten.",
+        "1 to 99",
+        default=30,
+        ge=1,
+        le=99,
+    )
+    compact_rate: ByteSize = _field(
+        "Bytes a second compaction reads or writes at most while the archive runs.",
+        "1MiB or more, or a number with KiB, MiB, GiB or TiB",
+        default=ByteSize(20 * 2**20),
+        ge=2**20,
+    )
     maximum_matches: int = _field(
         "Answers to one C-FIND; beyond them it ends with A700 (out of resources). 0: as many as there are.",
         "0 or more",

@@ -14,6 +14,7 @@ import typer
 from fastarchive import __version__
 from fastarchive.cli import (
     backup,
+    compact,
     delete,
     echo,
     export,
@@ -74,6 +75,7 @@ app.command("export")(export.export)
 app.command("delete")(delete.delete)
 app.command("hold")(hold.hold)
 app.command("verify")(verify.verify)
+app.command("compact")(compact.compact)
 app.command("backup")(backup.backup)
 app.command("restore")(restore.restore)
 app.command("reindex")(reindex.reindex)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from fastarchive.index.writer import IndexBusy, IndexWriter
+from fastarchive.server.compacting import keep_compacted
 from fastarchive.server.control import RECOVER, Control
 from fastarchive.server.recovery import keep_mirror, recover_in_background, recover_packs
 from fastarchive.server.scrubbing import keep_verified
@@ -20,7 +21,7 @@ logger = logging.getLogger("fastarchive.server.indexer")
 BUSY_SECONDS = 0.2
 
 
-def open_writer(data: Path, stop: threading.Event, control: Control) -> IndexWriter | None:
+def open_writer(data: Path, mirror: Path | None, stop: threading.Event, control: Control) -> IndexWriter | None:
     """The index writer, once no other process writes the index; None if told to end before.
 
     An import without a running archive writes the index itself. The archive may start while that goes on: the index is
@@ -29,7 +30,7 @@ def open_writer(data: Path, stop: threading.Event, control: Control) -> IndexWri
     waiting = False
     while not stop.is_set():
         try:
-            return IndexWriter(data)
+            return IndexWriter(data, mirror=mirror)
         except IndexBusy:
             if not waiting:
                 logger.info("another process writes the index; waiting for it")
@@ -52,7 +53,9 @@ def main() -> int:
     settings = orders.settings
     if settings.verify_days:
         keep_verified(data, mirror, days=settings.verify_days, rate=settings.verify_rate, stop=stop)
-    writer = open_writer(data, stop, control)
+    if settings.compact_days:
+        keep_compacted(settings, stop)
+    writer = open_writer(data, mirror, stop, control)
     if writer is None:
         return 0
     gc.collect()

@@ -153,6 +153,7 @@ async def _drain_on_signal(drain: Drain, state: WebState) -> None:
 async def _observe(state: WebState) -> None:
     while True:
         await anyio.to_thread.run_sync(state.observe)
+        await anyio.to_thread.run_sync(state.archive.blobs.forget_removed)
         await anyio.sleep(OBSERVE_SECONDS)
 
 

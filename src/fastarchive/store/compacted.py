@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+import time
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -19,9 +20,16 @@ class Compacted:
 
     completed: float = 0.0
     """When the last one came to its end, seconds since the epoch; 0: none did."""
+    begun: float = 0.0
+    """Since when it has been looked after."""
     freed_bytes: int = 0
     moved_records: int = 0
     removed_packs: int = 0
+
+    @property
+    def counted_from(self) -> float:
+        """From when on the time until the next one counts; 0 if that isn't known."""
+        return self.completed or self.begun
 
     @property
     def completed_at(self) -> str:
@@ -37,6 +45,13 @@ def read_compacted(directory: Path) -> Compacted:
         return Compacted(**json.loads((directory / COMPACTED).read_text("utf-8")))
     except (OSError, ValueError, TypeError):
         return Compacted()
+
+
+def start_counting(directory: Path) -> None:
+    """Let the time until the first compaction begin now, unless it has begun. Raises OSError."""
+    compacted = read_compacted(directory)
+    if not compacted.counted_from:
+        write_compacted(directory, replace(compacted, begun=time.time()))
 
 
 def write_compacted(directory: Path, compacted: Compacted) -> None:

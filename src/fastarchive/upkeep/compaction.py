@@ -14,12 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from fastarchive.index.view import Index
-from fastarchive.store.compacted import Compacted, read_compacted, write_compacted
+from fastarchive.store.compacted import read_compacted, write_compacted
 from fastarchive.store.damage import DamageList
 from fastarchive.store.disk import DISK, Disk
 from fastarchive.store.log import SEAL_SIZE
@@ -266,7 +266,8 @@ class Compaction:
         with suppress(OSError):
             write_compacted(
                 self._directory,
-                Compacted(
+                replace(
+                    before,
                     completed=time.time() if report.complete else before.completed,
                     freed_bytes=before.freed_bytes + report.freed_bytes,
                     moved_records=before.moved_records + report.moved_records,

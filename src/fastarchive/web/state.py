@@ -14,6 +14,7 @@ from fastarchive import __version__
 from fastarchive.archive import Archive
 from fastarchive.metrics import Metrics
 from fastarchive.settings import Settings
+from fastarchive.store.compacted import read_compacted
 from fastarchive.store.damage import DamageList
 from fastarchive.web.readiness import (
     Check,
@@ -75,6 +76,9 @@ class WebState:
         self.metrics.index_tail_records.set(tail.records)
         self.metrics.disk_free_bytes.set(free)
         self.metrics.damaged_records.set(len(DamageList(self.settings.data).marks()))
+        compacted = read_compacted(self.settings.data)
+        self.metrics.compaction_freed_bytes.set(compacted.freed_bytes)
+        self.metrics.compaction_completed.set(compacted.completed)
         self.metrics.arriving_bytes.set(self.arriving())
         log = self.archive.log_status()
         self.metrics.log_stalled_seconds.set(log.stalled)
