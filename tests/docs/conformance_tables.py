@@ -59,8 +59,8 @@ SERVICES: Final[dict[str, dict[str, str]]] = {
         "PENDING_WITH_UNSUPPORTED_KEYS": "a match; at least one key was ignored",
         "SUCCESS": "the search is complete",
         "CANCELLED": "ended by C-CANCEL",
-        "OUT_OF_RESOURCES": "more than `maximum_matches`, `maximum_find_seconds`, `maximum_headers`, `maximum_scanned`, "
-        "`maximum_queries` or `maximum_identifier` allow; Error Comment says which",
+        "OUT_OF_RESOURCES": "more than `maximum_matches`, `maximum_find_seconds`, `maximum_headers`, "
+        "`maximum_scanned`, `maximum_queries` or `maximum_identifier` allow; Error Comment says which",
         "IDENTIFIER_DOES_NOT_MATCH": "the identifier is wrong; Offending Element and Error Comment say where and why",
         "UNABLE_TO_PROCESS": "internal error",
         "SOP_CLASS_NOT_SUPPORTED": "Affected SOP Class UID is not that of the presentation context",

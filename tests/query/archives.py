@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from fastarchive.dicom.attributes import LEVEL_OF, MODALITY, Level
-from fastarchive.dicom.dictionary import tag_of
+from fastarchive.dicom.attributes import LEVEL_OF, MODALITY, SPECIFIC_CHARACTER_SET, Level
+from fastarchive.dicom.charsets import UTF8, CharacterSet
+from fastarchive.dicom.dictionary import tag_of, vr_of
+from fastarchive.dicom.elements import Element, encode
+from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE
 from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, Range, Term
 from fastarchive.index.documents import Contribution, Document, add, blank
 from fastarchive.index.view import View
+from fastarchive.query.header_keys import recode
 from fastarchive.store.record import Location
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -26,6 +30,10 @@ class Instance:
     uid: str
     attributes: Mapping[str, str | bytes] = field(default_factory=dict)
     sop_class: str = CT
+    more: tuple[Element, ...] = ()
+    """What only its header has; text in UTF-8."""
+    character_set: str = "ISO_IR 192"
+    """What its data set is in, if that can hold it."""
 
     def elements(self) -> dict[int, bytes]:
         """Every attribute by tag, empty ones left out."""
@@ -41,6 +49,19 @@ class Instance:
             tag_of(keyword): value.encode() if isinstance(value, str) else value for keyword, value in given.items()
         }
         return {tag: value for tag, value in encoded.items() if value}
+
+    def data_set(self) -> bytes:
+        """The instance as a sender encodes it, in its character set or else in UTF-8."""
+        elements = [
+            Element(tag, vr_of(tag), value) for tag, value in self.elements().items() if tag != SPECIFIC_CHARACTER_SET
+        ]
+        elements += self.more
+        character_set = CharacterSet.parse(self.character_set.encode())
+        held = [recode(element, UTF8, character_set) for element in elements]
+        if None in held:
+            character_set, held = UTF8, [*elements]
+        named = Element(SPECIFIC_CHARACTER_SET, "CS", character_set.value)
+        return encode([named, *(element for element in held if element is not None)], EXPLICIT_LITTLE)
 
     def contribution(self, number: int) -> Contribution:
         """What this instance says, the ``number``-th to arrive."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from fastarchive.dicom.attributes import COMPUTED, LEVEL_OF, MODALITY, STORED_ATTRIBUTES, Level
+from fastarchive.dicom.charsets import UTF8
 from fastarchive.dicom.dictionary import tag_of
+from fastarchive.dicom.elements import Element, parse_sequence
 from fastarchive.index.documents import Document, text_values
 from fastarchive.index.view import View
 from fastarchive.query.criteria import Criterion, criteria_of
 from fastarchive.query.execute import matches
+from fastarchive.query.header_keys import HeaderKey
+from fastarchive.query.headers import HeaderReader
 from fastarchive.query.identifier import FindQuery
 from fastarchive.query.match import Match
 from fastarchive.query.plan import plan
@@ -30,9 +34,42 @@ def brute_force(query: FindQuery, archive: Iterable[Instance]) -> set[str]:
     asked = criteria_of(query)
     found = set()
     for one in archive:
-        if all(criterion.accepts(_facts(criterion, query.level, one, archive)) for criterion in asked):
+        accepted = all(criterion.accepts(_facts(criterion, query.level, one, archive)) for criterion in asked)
+        if accepted and all(key.accepts(_told(key, query.level, one, archive), UTF8) for key in query.header_keys):
             found.add(identity(query.level, one))
     return found
+
+
+def bare(element: Element) -> object:
+    """The value of an element without padding, that of a sequence item by item."""
+    if element.vr != "SQ":
+        return element.value.rstrip(b" \0")
+    return [{tag: bare(inner) for tag, inner in item.items()} for item in parse_sequence(element.value)]
+
+
+def header_answers(query: FindQuery, archive: Iterable[Instance]) -> dict[str, dict[int, object]]:
+    """What headers answer for every entity there is, by identity and tag."""
+    archive = list(archive)
+    return {
+        identity(query.level, one): {
+            key.tag: bare(key.answer(_told(key, query.level, one, archive), UTF8)) for key in query.header_keys
+        }
+        for one in archive
+    }
+
+
+def _told(key: HeaderKey, level: Level, one: Instance, archive: Sequence[Instance]) -> Element | None:
+    """The first value that the earliest instances of the series of an entity have of an attribute."""
+    if level is Level.IMAGE:
+        speakers = [one]
+    else:
+        earliest: dict[str, Instance] = {}
+        for other in archive:
+            if identity(level, other) == identity(level, one):
+                earliest.setdefault(identity(Level.SERIES, other), other)
+        speakers = list(earliest.values())
+    said = [element for speaker in speakers for element in speaker.more if element.tag == key.tag]
+    return next((element for element in said if element.value), None)
 
 
 def identity(level: Level, one: Instance) -> str:
@@ -71,9 +108,10 @@ def _facts(criterion: Criterion, level: Level, one: Instance, archive: Sequence[
     return document
 
 
-def found_by_plan(query: FindQuery, view: View) -> list[str]:
+def found_by_plan(query: FindQuery, view: View, headers: HeaderReader | None = None) -> list[str]:
     """The identities of what a plan finds, in the order found."""
-    return [identity_of(match, query.level) for page in matches(plan(query, view), view) for match in page]
+    pages = matches(plan(query, view), view, headers=headers)
+    return [identity_of(match, query.level) for page in pages for match in page]
 
 
 def executed(query: FindQuery, view: View) -> list[str]:

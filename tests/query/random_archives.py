@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from fastarchive.dicom.attributes import InformationModel, Level
+from fastarchive.dicom.elements import Element, encode_sequence
 from tests.query.archives import CT, MR, Instance
 
 NAMES = (
@@ -44,6 +45,59 @@ _series = st.fixed_dictionaries(
         "SeriesDescription": st.sampled_from(DESCRIPTIONS),
     }
 )
+
+
+SETS = ("ISO_IR 192", "ISO_IR 100", "GB18030", "GBK", "\\ISO 2022 IR 87", "\\ISO 2022 IR 58", "ISO_IR 144", "")
+COMMENTS = ("", "胸部 plain", "für", "a\\b", "Грудь")
+COMMENT_KEYS = ("", "*", "胸*", "*R", "f?r", "a\\b", "Грудь", "x")
+KVPS = ("", "120", "80.0", "80\\120")
+KVP_KEYS = ("", "120", "80", "120\\7", "1")
+CODES = ("A", "B", "")
+MEANINGS = ("", "头", "head", "für")
+CREATOR = Element(0x0009_0010, "LO", b"ACME 1.0")
+REGION = 0x0008_2218  # Anatomic Region Sequence
+
+
+def _code(value: str, meaning: str) -> list[Element]:
+    return [Element(0x0008_0100, "SH", value.encode()), Element(0x0008_0104, "LO", meaning.encode())]
+
+
+_items = st.builds(_code, st.sampled_from(CODES), st.sampled_from(MEANINGS))
+_wanted_items = st.builds(_code, st.sampled_from(("A", "")), st.sampled_from(("*", "头", "h*")))
+
+
+@st.composite
+def header_elements(draw: st.DrawFn) -> tuple[Element, ...]:
+    """What no index holds: a number, a text, a sequence, a private attribute; each may be missing."""
+    more = []
+    if draw(st.booleans()):
+        more.append(Element(0x0018_0060, "DS", draw(st.sampled_from(KVPS)).encode()))
+    if draw(st.booleans()):
+        more.append(Element(0x0020_4000, "LT", draw(st.sampled_from(COMMENTS)).encode()))
+    if draw(st.booleans()):
+        more.append(Element(REGION, "SQ", encode_sequence(draw(st.lists(_items, max_size=2)))))
+    if draw(st.booleans()):
+        more += [CREATOR, Element(0x0009_1001, "LO", draw(st.sampled_from(("", "THIN", "Ä"))).encode())]
+    return tuple(more)
+
+
+@st.composite
+def header_keys(draw: st.DrawFn) -> dict[str, str | bytes]:
+    """Keys on that, by keyword."""
+    keys: dict[str, str | bytes] = {}
+    for keyword in draw(st.lists(st.sampled_from(("KVP", "ImageComments", "Region", "private")), max_size=3)):
+        if keyword == "KVP":
+            keys["KVP"] = draw(st.sampled_from(KVP_KEYS))
+        elif keyword == "ImageComments":
+            keys["ImageComments"] = draw(st.sampled_from(COMMENT_KEYS))
+        elif keyword == "Region":
+            wanted = draw(
+                st.lists(st.builds(_code, st.sampled_from(("A", "")), st.sampled_from(("*", "头", "h*"))), max_size=1)
+            )
+            keys["AnatomicRegionSequence"] = encode_sequence(wanted)
+        else:
+            keys |= {"00090010": CREATOR.value, "00091001": draw(st.sampled_from((b"", b"T*", "Ä".encode())))}
+    return keys
 
 
 @st.composite
