@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.senders import MissingTool
 
 SCENARIOS = {
+    "run": "a scenario file: mixed work in open and closed loops, steps, soaks; tables and plots",
     "ingest": "C-STORE: slices a second, processor time a slice, memory, latency",
     "query": "C-FIND: latency of the usual questions",
     "retrieve": "C-GET and C-MOVE of a series: slices a second, processor time a slice",

@@ -152,6 +152,8 @@ class Lane:
                     break
                 if intended >= clock.warm:
                     self._tally.overdue(now - intended, begun=False)
+        self._task = None
+        self._intended = None
         self.finished = True
         self._close()
 

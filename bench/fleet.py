@@ -235,6 +235,8 @@ class _Crew:
         interval = max(phase.seconds / 600, 1.0)
         for position, work in enumerate(phase.scenario.work):
             tally = Tally(work.name or work.kind, work.kind, interval)
+            if not (isinstance(work, StoreWork) and work.instances):
+                tally.window = (phase.warm_up, phase.seconds)
             tallies.append(tally)
             for lane in range(self._index, work.associations, self._processes):
                 share = 0

@@ -51,6 +51,9 @@ class Tally:
     """From the moment it did begin: what the archive took for it."""
     course: dict[int, Interval] = field(default_factory=dict)
     """By number of the interval since the start, warm-up included."""
+    window: tuple[float, float] | None = None
+    """Seconds since the start: the stretch in which operations were to begin that count. None for a given number of
+    operations, whose time is what they take."""
     first: float = 0.0
     last: float = 0.0
     """Seconds since the start: when the first counted operation began and the last one ended."""
@@ -102,8 +105,10 @@ class Tally:
 
     @property
     def seconds(self) -> float:
-        """Between the first request counted and the last answer."""
-        return max(self.last - self.first, 0.0)
+        """What rates are over: the window, longer when answers came late; without one, first request to last answer."""
+        if self.window is None:
+            return max(self.last - self.first, 0.0)
+        return max(self.last, self.window[1]) - self.window[0]
 
     @property
     def rate(self) -> float:

@@ -1,0 +1,71 @@
+"""What a soak calls growth, and what it doesn't."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from bench.growth import judge, reduced, slope
+from bench.monitor import parse_rollup, parse_written
+
+
+def course(per_hour: float, noise: float, seconds: int = 1200, base: float = 100.0) -> list[tuple[float, float]]:
+    chance = random.Random(4)
+    return [
+        (second, base + per_hour * second / 3600 + chance.uniform(-noise, noise)) for second in range(0, seconds, 5)
+    ]
+
+
+def test_a_steady_rise_is_found_with_its_rate() -> None:
+    growth = judge("memory", "MB", course(per_hour=60, noise=1), limit=30)
+    assert growth
+    assert growth.per_hour == pytest.approx(60, rel=0.15)
+    assert growth.last > growth.first
+    assert growth.grows
+
+
+def test_noise_alone_is_no_growth() -> None:
+    growth = judge("memory", "MB", course(per_hour=0, noise=20), limit=0.5)
+    assert growth
+    assert not growth.grows
+
+
+def test_a_rise_within_the_limit_is_allowed() -> None:
+    growth = judge("memory", "MB", course(per_hour=20, noise=1), limit=30)
+    assert growth
+    assert not growth.grows
+
+
+def test_what_settles_at_first_is_no_growth() -> None:
+    settling = [(second, 100 - 80 * math.exp(-second / 60)) for second in range(0, 1200, 5)]
+    growth = judge("memory", "MB", settling, limit=5)
+    assert growth
+    assert not growth.grows
+
+
+def test_outliers_do_not_move_the_slope() -> None:
+    points = [(float(x), 2.0 * x + (10_000 if x % 5 == 0 else 0)) for x in range(50)]
+    assert slope(points) == pytest.approx(2.0, rel=0.2)
+    assert slope([(1.0, 5.0)]) == 0.0
+
+
+def test_too_few_samples_are_not_judged() -> None:
+    assert judge("memory", "MB", [], limit=1) is None
+    assert judge("memory", "MB", [(0.0, 1.0), (1.0, 1.0), (2.0, 1.0)], limit=1) is None
+
+
+def test_samples_are_reduced_to_medians() -> None:
+    assert reduced([(float(n), float(n % 3)) for n in range(9)], 3) == [(1.0, 1.0), (4.0, 1.0), (7.0, 1.0)]
+    assert reduced([(1.0, 2.0)]) == [(1.0, 2.0)]
+
+
+def test_what_linux_says_of_a_process_is_read() -> None:
+    rollup = (
+        "55 ---p 0 00:00 0 [rollup]\nRss: 9 kB\nPss: 700 kB\nPss_Anon: 500 kB\nPss_File: 150 kB\nPss_Shmem: 50 kB\n"
+    )
+    assert parse_rollup(rollup) == (700 * 1024, 550 * 1024)
+    assert parse_rollup("") == (0, 0)
+    assert parse_written("rchar: 1\nwrite_bytes: 4096\ncancelled_write_bytes: 1\n") == 4096
+    assert parse_written("") == 0
