@@ -24,7 +24,7 @@ from fastarchive.store.blobs import Blobs, DamagedInstance
 from fastarchive.store.encoding import EncodedRecord
 from fastarchive.store.intake import Identity, Intake
 from fastarchive.store.log import Log
-from fastarchive.store.record import Location, deletion
+from fastarchive.store.record import Location, RecordKind, deletion
 
 __all__ = ["Admission", "ConflictPolicies", "Outcome", "Policy", "Receipt"]
 
@@ -36,6 +36,8 @@ class Policy(Enum):
     """It is refused; what is stored stays."""
     REPLACE = "replace"
     """It takes the place of what is stored, unless that is on hold."""
+    QUARANTINE = "quarantine"
+    """It is kept where no query finds it, until a person decides."""
 
 
 class Outcome(Enum):
@@ -50,6 +52,8 @@ class Outcome(Enum):
     """A different data set is stored under the same UID, of a study on hold; it was kept and this one not stored."""
     REPLACED = "replaced"
     """A different data set was stored under the same UID; this one has its place now."""
+    QUARANTINED = "quarantined"
+    """A different data set is stored under the same UID; it was kept and this one is in quarantine."""
 
 
 _STORED: Final = frozenset({Outcome.STORED, Outcome.ALREADY_PRESENT, Outcome.REPLACED})
@@ -158,28 +162,39 @@ class Admission:
     def _settle(self, known: InstanceEntry, identity: Identity, policy: Policy, intake: Intake, log: Log) -> Receipt:
         """For a data set whose UID is taken. In the end, nothing but what its sender is told depends on the timing."""
         outcome, location = Outcome.ALREADY_PRESENT, known.location
-        if known.digest != identity.digest:
-            encoded = intake.finish()
-            if not self._says_the_same(known, encoded):
-                outcome = Outcome.CONFLICT_KEPT_FIRST
-                if policy is Policy.REPLACE:
-                    replaced = self._replace(known, encoded, log)
-                    outcome = Outcome.CONFLICT_ON_HOLD if replaced is None else Outcome.REPLACED
-                    location = replaced or location
+        if known.digest != identity.digest and not self._says_the_same(identity.sop_instance, known, intake):
+            outcome = Outcome.CONFLICT_KEPT_FIRST
+            if policy is Policy.REPLACE:
+                replaced = self._replace(known, intake.finish(), log)
+                outcome = Outcome.CONFLICT_ON_HOLD if replaced is None else Outcome.REPLACED
+                location = replaced or location
+            elif policy is Policy.QUARANTINE:
+                outcome, location = Outcome.QUARANTINED, self._quarantine(intake.finish(), log)
         timings = {stage: seconds for stage, seconds in intake.timings.items() if seconds}  # of those it went through
         return Receipt(outcome, identity.sop_instance, location, timings)
 
-    def _says_the_same(self, known: InstanceEntry, encoded: EncodedRecord) -> bool:
+    def _says_the_same(self, sop_instance: str, known: InstanceEntry, intake: Intake) -> bool:
         """Whether the data set stored and the new one are one in two encodings."""
-        if not may_mean_the_same(known.transfer_syntax, encoded.record.transfer_syntax):
+        if not may_mean_the_same(known.transfer_syntax, intake.transfer_syntax):
             return False
-        new = meaning_of(encoded.content(), encoded.record.transfer_syntax)
+        content = intake.whole
+        new = meaning_of(intake.finish().content() if content is None else content, intake.transfer_syntax)
         try:
-            return new is not None and new == meaning_of(
-                self._blobs.open(known.location, instance=encoded.record.sop_instance).chunks(), known.transfer_syntax
-            )
+            stored = self._blobs.open(known.location, instance=sop_instance)
+            return new is not None and new == meaning_of(stored.chunks(), known.transfer_syntax)
         except DamagedInstance:
             return False
+
+    def _quarantine(self, encoded: EncodedRecord, log: Log) -> Location:
+        """Put a data set into quarantine, unless it is there already."""
+        for one in self._index.view().quarantined(encoded.record.sop_instance):
+            if one.digest == encoded.record.digest:
+                return one.location
+        record = replace(encoded.record, kind=RecordKind.QUARANTINED, received=time.time_ns())
+        quarantined = EncodedRecord.of(record, encoded.buffers, encoded.spool)
+        location = log.append(quarantined).result()
+        encoded.timings.update(quarantined.timings)
+        return location
 
     def _replace(self, known: InstanceEntry, encoded: EncodedRecord, log: Log) -> Location | None:
         """Put a data set in the place of the one stored; None if that is on hold."""

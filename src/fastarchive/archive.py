@@ -332,7 +332,11 @@ class Archive:
 
     def export(self, sop_instance: str, path: Path) -> None:
         """Write an instance as a DICOM file (PS3.10). Raises as :meth:`read`, and OSError; leaves no half file."""
-        reader = self.read(sop_instance)
+        self.write_file(self.read(sop_instance), path)
+
+    @staticmethod
+    def write_file(reader: Reader, path: Path) -> None:
+        """Write what a reader reads as a DICOM file. Raises DamagedInstance, OSError; leaves no half file."""
         record = reader.record
         partial = path.with_name(path.name + ".partial")
         try:

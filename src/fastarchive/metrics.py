@@ -31,7 +31,18 @@ _QUERY_SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2
 _RETRIEVE_SECONDS: Final = (0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 
 STORE_STAGES: Final = ("receive", "digest", "compress", "sync", "acknowledge")
-STORE_OUTCOMES: Final = ("stored", "already-present", "conflict", "refused", "no-space", "no-room", "stalled", "failed")
+STORE_OUTCOMES: Final = (
+    "stored",
+    "already-present",
+    "replaced",
+    "quarantined",
+    "conflict",
+    "refused",
+    "no-space",
+    "no-room",
+    "stalled",
+    "failed",
+)
 SUBOPERATION_OUTCOMES: Final = ("completed", "warning", "failed")
 CLOSINGS: Final = ("released", "rejected", "aborted", "peer-aborted", "timeout", "lost", "protocol-error")
 SERVICES: Final = ("C-ECHO", "C-STORE", "C-FIND", "C-MOVE", "C-GET", "read")

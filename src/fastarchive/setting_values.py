@@ -13,6 +13,7 @@ from typing import Annotated, Final, NamedTuple, TypeVar
 from pydantic import BeforeValidator, PlainSerializer
 
 AE_TITLE_LENGTH: Final = 16
+CONFLICT_POLICIES: Final = ("keep-first", "replace", "quarantine")
 _CHARACTER_SET: Final = re.compile(
     "ISO_IR (6|13|100|101|109|110|126|127|138|144|148|166|192|203)"
     "|ISO 2022 IR (6|13|58|87|100|101|109|110|126|127|138|144|148|149|159|166|203)|GB18030|GBK"
@@ -110,6 +111,13 @@ def _named_number(part: str) -> tuple[str, float]:
         return name.strip(), float(number)
 
 
+def parse_conflict_policy(value: object) -> str:
+    """One of :data:`CONFLICT_POLICIES`. Raises ValueError."""
+    if value not in CONFLICT_POLICIES:
+        raise ValueError(f"none of {', '.join(CONFLICT_POLICIES)}")
+    return str(value)
+
+
 def _by_ae_title(value: object, form: str, parse: Callable[[object], _Value]) -> dict[str, _Value]:
     """A table (TOML), a list of AET=VALUE (options) or such a list joined by commas (environment)."""
     if isinstance(value, str):
@@ -147,6 +155,10 @@ def _parse_query_limits(value: object) -> object:
     return _by_ae_title(value, "AET=NAME:NUMBER;…", parse_query_limits)
 
 
+def _parse_conflict_policies(value: object) -> object:
+    return _by_ae_title(value, "AET=POLICY", parse_conflict_policy)
+
+
 def _parse_ae_titles(value: object) -> object:
     if isinstance(value, str):
         value = [part for part in value.split(",") if part.strip()]
@@ -168,3 +180,4 @@ QueryLimitsByTitle = Annotated[
     PlainSerializer(lambda limits: {title: str(one) for title, one in limits.items()}),
 ]
 CharacterSets = Annotated[dict[str, str], BeforeValidator(_parse_character_sets)]
+ConflictPolicies = Annotated[dict[str, str], BeforeValidator(_parse_conflict_policies)]

@@ -29,11 +29,16 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from fastarchive.setting_values import AETitle, AETitles, CharacterSets, Peers, QueryLimitsByTitle
+from fastarchive.setting_values import AETitle, AETitles, CharacterSets, ConflictPolicies, Peers, QueryLimitsByTitle
 
 ENVIRONMENT_PREFIX = "FASTARCHIVE_"
 
-_REPEATED = {"peers": "peer", "character_sets": "character_set", "query_limits": "query_limit"}
+_REPEATED = {
+    "peers": "peer",
+    "character_sets": "character_set",
+    "conflict_policies": "conflict_policy_of",
+    "query_limits": "query_limit",
+}
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 
 
@@ -274,6 +279,18 @@ class Settings(BaseModel):
         " what they store from then on (found and answered so, kept as it came) and for what they ask. The option is"
         " repeated; in the environment commas join them.",
         "AET=TERM each; defined terms of Specific Character Set, several joined by a backslash",
+        default_factory=dict,
+    )
+    conflict_policy: Literal["keep-first", "replace", "quarantine"] = _field(
+        "What becomes of an instance whose SOP Instance UID is stored with another content: it is refused (A900); it"
+        " takes the place of what is stored, unless that is on hold (0000); or it is kept where no query finds it until"
+        " `fastarchive quarantine` is told what to do (B000). The same content is always acknowledged and stored once.",
+        "keep-first, replace or quarantine",
+        default="keep-first",
+    )
+    conflict_policies: ConflictPolicies = _field(
+        "The same for some senders, by calling AE title. The option is repeated; in the environment commas join them.",
+        "AET=POLICY each; keep-first, replace or quarantine",
         default_factory=dict,
     )
     maximum_identifier: ByteSize = _field(

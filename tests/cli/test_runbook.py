@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from fastarchive.admission import ConflictPolicies, Policy
 from fastarchive.archive import Archive
 from fastarchive.cli import app
 from fastarchive.store.pack import PACKS, pack_path
-from tests.server.instances import sop_instance_uid, write_instances
+from tests import conflicting
+from tests.conflicting import UID, named
+from tests.server.instances import small_instance, sop_instance_uid, write_instances
 
 COUNT = 8
 
@@ -84,6 +87,23 @@ def test_a_damaged_pack_is_restored_from_a_backup(crashed: Path) -> None:
     path.with_suffix(".restored").rename(path)
     command("verify", "--data", crashed)
     everything_is_there(crashed)
+
+
+def test_conflicts(tmp_path: Path) -> None:
+    data = tmp_path / "archive"
+    with Archive.open(data, conflicts=ConflictPolicies(Policy.QUARANTINE)) as archive:
+        for content in (small_instance(1), named("RELEASED^"), named("DISCARDED^")):
+            conflicting.store(archive, content)
+    released, discarded = command("quarantine", "list", "--data", data, "--json")
+    named_by = ("--digest", released["digest"][:12], "--data", data)
+    command("quarantine", "export", UID, "--output", tmp_path / "look.dcm", *named_by)
+    assert (tmp_path / "look.dcm").read_bytes().endswith(named("RELEASED^"))
+    command("quarantine", "release", UID, *named_by)
+    command("quarantine", "discard", UID, "--data", data)
+    assert command("quarantine", "list", "--data", data, "--json") == []
+    with Archive.open(data, read_only=True) as archive:
+        assert archive.read(UID).read() == named("RELEASED^")
+    assert released["digest"] != discarded["digest"]
 
 
 def test_an_index_made_from_damaged_metadata_is_made_anew(crashed: Path) -> None:

@@ -44,11 +44,14 @@ BYTES: Final = {
 SERVICES: Final[dict[str, dict[str, str]]] = {
     "C-ECHO": {"SUCCESS": "always"},
     "C-STORE": {
-        "SUCCESS": "the instance is on stable storage, or the identical instance was there already",
+        "SUCCESS": "the instance is on stable storage, or the same instance was there already; with an Error Comment: "
+        "it took the place of another content (`conflict_policy` replace)",
+        "COERCION": "the SOP Instance UID is stored with other content; this one is in quarantine "
+        "(`conflict_policy` quarantine)",
         "OUT_OF_RESOURCES": "no space above the reserve, no files, or for `store_seconds` no room in memory "
         "(`maximum_in_flight`): nothing was stored; or the disk did not answer for so long: send it again",
         "DATA_SET_DOES_NOT_MATCH": "a UID is missing, malformed, or not the command's; or the SOP Instance UID is "
-        "stored with other content: the first is kept",
+        "stored with other content and the first is kept (`conflict_policy` keep-first, or a study on hold)",
         "CANNOT_UNDERSTAND": "no data set, or one that can't be read",
         "PROCESSING_FAILURE": "writing failed, or an internal error; nothing was stored",
         "INVALID_SOP_INSTANCE": "Affected SOP Instance UID is missing",

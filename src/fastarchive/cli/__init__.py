@@ -21,6 +21,7 @@ from fastarchive.cli import (
     find,
     hold,
     importing,
+    quarantine,
     reindex,
     restore,
     serve,
@@ -74,6 +75,7 @@ app.command("status")(status.status)
 app.command("export")(export.export)
 app.command("delete")(delete.delete)
 app.command("hold")(hold.hold)
+app.command("quarantine")(quarantine.quarantine)
 app.command("verify")(verify.verify)
 app.command("compact")(compact.compact)
 app.command("backup")(backup.backup)

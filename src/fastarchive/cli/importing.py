@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PATHS_KEPT = 20
 """Paths shown for one reason; all are counted."""
+OUTCOMES = ("stored", "already_present", "replaced", "quarantined", "refused", "skipped")
 
 
 class CharacterSets(NamedTuple):
@@ -47,7 +48,7 @@ class Summary:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, outcome: str, path: Path, *, size: int = 0, reason: str = "") -> None:
-        """Count one file: outcome is stored, already_present, refused or skipped."""
+        """Count one file: outcome is one of OUTCOMES."""
         with self._lock:
             self.counts[outcome] += 1
             self.bytes += size
@@ -60,7 +61,7 @@ class Summary:
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         return {
-            **{name: self.counts[name] for name in ("stored", "already_present", "refused", "skipped")},
+            **{name: self.counts[name] for name in OUTCOMES},
             "bytes": self.bytes,
             "seconds": round(self.seconds, 3),
             "reasons": [
@@ -115,10 +116,16 @@ def import_one(
                 summary.add("stored", path, size=size)
             case Outcome.ALREADY_PRESENT:
                 summary.add("already_present", path, size=size)
+            case Outcome.REPLACED:
+                summary.add("replaced", path, size=size)
+            case Outcome.QUARANTINED:
+                summary.add("quarantined", path, size=size)
             case Outcome.CONFLICT_KEPT_FIRST:
                 summary.add(
                     "refused", path, reason="another data set is stored under its SOP Instance UID; it was kept"
                 )
+            case Outcome.CONFLICT_ON_HOLD:
+                summary.add("refused", path, reason="another data set is stored under its SOP Instance UID, on hold")
 
 
 def _says_it_is_dicom(path: Path) -> bool:
@@ -201,6 +208,7 @@ def import_files(
     known = CharacterSets(_parsed(character_set), settings.character_sets)
     from fastarchive.archive import Archive
     from fastarchive.store.log import LogBroken, NoSpace
+    from fastarchive.upkeep.policies import conflict_policies
 
     missing = [path for path in paths if not path.exists()]
     if missing:
@@ -216,6 +224,7 @@ def import_files(
                 reserve_bytes=settings.reserve,
                 mirror=settings.mirror,
                 mirror_wait=settings.mirror_wait,
+                conflicts=conflict_policies(settings.data, settings.conflict_policy, settings.conflict_policies),
             ) as archive,
             bar,
         ):
@@ -259,7 +268,7 @@ def _print_summary(summary: Summary) -> None:
     colours = {"stored": "green", "refused": "red"}
     parts = [
         _coloured(f"{counts[name]} {name.replace('_', ' ')}", colours.get(name, "") if counts[name] else "")
-        for name in ("stored", "already_present", "refused", "skipped")
+        for name in OUTCOMES
         if counts[name] or name in {"stored", "refused"}
     ]
     line = ", ".join(parts) + f" ({summary.bytes / 1e6:.1f} MB in {summary.seconds:.1f} s)"

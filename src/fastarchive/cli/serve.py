@@ -29,6 +29,7 @@ _METAVARS = {
     "data": "FOLDER",
     "peers": "AET=HOST:PORT",
     "character_sets": "AET=TERM",
+    "conflict_policies": "AET=POLICY",
     "query_limits": "AET=NAME:NUMBER;…",
     "workers": "N",
     "dicom_port": "PORT",

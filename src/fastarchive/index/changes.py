@@ -11,7 +11,7 @@ from fastarchive.dicom.attributes import Level
 from fastarchive.index import schema
 from fastarchive.index.documents import Document
 from fastarchive.index.ledger import Ledger
-from fastarchive.index.snapshot import Checkpoint, encode_tombstone
+from fastarchive.index.snapshot import Checkpoint, encode_note, encode_tombstone
 
 _ENTITIES: Final = (Level.PATIENT, Level.STUDY, Level.SERIES)
 
@@ -54,6 +54,9 @@ def write_changes(
     for name, order in ledger.tombstones.items():
         writer.delete_documents_by_term("key", schema.TOMBSTONE + name)
         writer.add_document(schema.private_document(schema.TOMBSTONE, name, encode_tombstone(name, order)))
+    for (kind, name), note in ledger.notes.items():
+        writer.delete_documents_by_term("key", kind + name)
+        writer.add_document(schema.private_document(kind, name, encode_note(name, note)))
     return next_rowid
 
 

@@ -24,6 +24,7 @@ from fastarchive.dicom.attributes import PATIENT_ID, Level
 from fastarchive.index.contributions import Template, contribution_of
 from fastarchive.index.documents import Contribution, Document, Order, add, blank, has_patient_id, merge, series_key
 from fastarchive.index.encoded import encode_elements
+from fastarchive.index.notes import QUARANTINE, with_quarantine_record
 from fastarchive.store.record import Location, Record, RecordKind
 
 _MOST_OPEN_SERIES: Final = 4096
@@ -42,6 +43,7 @@ class Base(Protocol):
     def studies_of(self, patient: str) -> Iterable[Document]: ...
     def shadows(self, instance: str) -> list[Document]: ...
     def shadows_of(self, study: str) -> Iterable[Document]: ...
+    def note(self, kind: str, name: str) -> bytes | None: ...
 
 
 def tombstone_of(record: Record) -> str:
@@ -95,6 +97,8 @@ class Ledger:
         """SOP Instance UID → its shadows, where they differ from the base."""
         self.tombstones: dict[str, Order] = {}
         """Deletions the base doesn't know."""
+        self.notes: dict[tuple[str, str], bytes] = {}
+        """Kind and name → note, where it differs from the base's."""
         self.entities: dict[tuple[Level, str], Document | None] = {}
         """Patients, studies and series as they are now, None if gone; changed or only cached."""
         self.changed: dict[tuple[Level, str], None] = {}
@@ -114,6 +118,9 @@ class Ledger:
                     self._instance(location, record)
                 elif record.kind is RecordKind.DELETION:
                     self._delete(location, record)
+                else:
+                    place = (QUARANTINE, record.sop_instance)
+                    self.notes[place] = with_quarantine_record(self._note(place), location, record)
             if self._studies_to_rebuild or self._patients_to_rebuild:
                 self._rebuild()
         finally:
@@ -144,6 +151,7 @@ class Ledger:
         self.instances.clear()
         self.shadows.clear()
         self.tombstones.clear()
+        self.notes.clear()
         if len(self.entities) > _MOST_CACHED:
             self.entities.clear()
             self._open.clear()
@@ -434,6 +442,9 @@ class Ledger:
                 yield document
         for documents in list(self.shadows.values()):
             yield from (document for document in documents if document.study == study)
+
+    def _note(self, place: tuple[str, str]) -> bytes | None:
+        return self.notes.get(place) or self._base.note(*place)
 
     def _add_shadow(self, document: Document) -> None:
         shadows = self._shadows(document.instance)

@@ -70,6 +70,7 @@ class _Base:
         self.studies_of = snapshot.studies_of
         self.shadows = snapshot.shadows
         self.shadows_of = snapshot.shadows_of
+        self.note = snapshot.note
 
     @property
     def tombstones(self) -> Mapping[str, Order]:

@@ -5,7 +5,7 @@ field                 holds
 ====================  =================================================================================================
 ``key``               level letter and a short stand-in for the unique key: one document each
 ``level``             ``P`` ``S`` ``E`` ``I`` (patient, study, series, instance), ``X`` shadow, ``T`` tombstone,
-                      ``C`` checkpoint
+                      ``C`` checkpoint, ``Q`` note on a quarantine
 ``patient`` …         keys of the entities above (``patient`` on studies and series, ``study`` and ``series`` below, by
                       short stand-ins: :func:`fastarchive.index.terms.short_term`)
 ``exact``             ``ggggeeee=value`` of attributes matched as a whole

@@ -160,6 +160,17 @@ class Snapshot:
         shadow = schema.term_query("level", schema.SHADOW)
         return self._documents(tantivy.Query.boolean_query([(tantivy.Occur.Must, query), (tantivy.Occur.Must, shadow)]))
 
+    def note(self, kind: str, name: str) -> bytes | None:
+        """A note by its name (:mod:`fastarchive.index.notes`)."""
+        if self._searcher is None or not self._searcher.doc_freq("key", kind + name):
+            return None
+        row = self._row(kind + name)
+        return None if row is None else decode_note(row)[1]
+
+    def notes(self, kind: str) -> dict[str, bytes]:
+        """All notes of a kind, by name."""
+        return dict(map(decode_note, self._rows(schema.term_query("level", kind))))
+
     def counts(self) -> dict[Level, int]:
         """Entities of each level."""
         if self._counts is None:
@@ -315,6 +326,17 @@ def decode_tombstone(row: bytes) -> tuple[str, Order]:
     """Name and order of a tombstone."""
     received, pack, offset = _TOMBSTONE.unpack_from(row)
     return row[_TOMBSTONE.size :].decode(), (received, pack, offset)
+
+
+def encode_note(name: str, note: bytes) -> bytes:
+    """A note as the row of its document."""
+    return name.encode() + b"\0" + note
+
+
+def decode_note(row: bytes) -> tuple[str, bytes]:
+    """Name and content of a note."""
+    name, _, note = row.partition(b"\0")
+    return name.decode(), note
 
 
 def is_series_key(key: str) -> bool:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from fastarchive.dicom.attributes import Level
 from fastarchive.index.documents import Document, Order
 from fastarchive.index.ledger import Ledger, is_deleted, tombstone_of
+from fastarchive.index.notes import NO_NOTES, Notes
 from fastarchive.index.packs import ReadRecord
 from fastarchive.index.snapshot import Snapshot
 from fastarchive.store.record import Location, Record, RecordKind
@@ -70,6 +71,11 @@ class Tail:
     def tombstones(self) -> Mapping[str, Order]:
         """The deletions among the records; never changed after."""
         return MappingProxyType(dict(self._tombstones)) if self._tombstones else NO_TOMBSTONES
+
+    def notes(self) -> Notes:
+        """Notes that the tail changes; never changed after."""
+        self._merge()
+        return MappingProxyType(dict(self._ledger.notes)) if self._ledger.notes else NO_NOTES
 
     def changes(self) -> Changes:
         """What the tail changes at each level."""

@@ -16,6 +16,7 @@ from fastarchive.dicom.attributes import Level
 from fastarchive.index.conditions import Condition
 from fastarchive.index.documents import KEY_SEPARATOR, Document, Order
 from fastarchive.index.ledger import is_deleted
+from fastarchive.index.notes import NO_NOTES, QUARANTINE, Notes, Quarantined, in_quarantine
 from fastarchive.index.packs import RecordReader
 from fastarchive.index.snapshot import Snapshot
 from fastarchive.index.tail import NO_TOMBSTONES, Changes, Tail
@@ -53,8 +54,10 @@ class View:
         changes: Changes,
         tail_length: int,
         tombstones: Mapping[str, Order] = NO_TOMBSTONES,
+        notes: Notes = NO_NOTES,
     ) -> None:
         self._snapshot = snapshot
+        self._notes = notes
         self._changes = changes
         self._tombstones = (tombstones, snapshot.tombstones)
         self.tail_length = tail_length
@@ -70,6 +73,15 @@ class View:
     def is_deleted(self, order: Order, study: str, series: str, instance: str) -> bool:
         """Whether a deletion names a record of that order and these UIDs."""
         return any(is_deleted(each, order, study, series, instance) for each in self._tombstones if each)
+
+    def quarantined(self, instance: str | None = None) -> list[Quarantined]:
+        """The data sets in quarantine: those of the instance with a UID, or all, in the order they were received."""
+        if instance is not None:
+            note = self._notes.get((QUARANTINE, instance)) or self._snapshot.note(QUARANTINE, instance)
+            return [] if note is None else in_quarantine(note, self.is_deleted)
+        notes = self._snapshot.notes(QUARANTINE)
+        notes |= {name: note for (kind, name), note in self._notes.items() if kind == QUARANTINE}
+        return sorted(one for note in notes.values() for one in in_quarantine(note, self.is_deleted))
 
     def get_many(self, level: Level, keys: Iterable[str]) -> list[Document]:
         """The entities with these keys, each once, in no particular order.
@@ -156,7 +168,9 @@ class Index:
             view = self._view
             if view is None:
                 tail = self._tail
-                view = self._view = View(self._snapshot, tail.changes(), len(tail.records), tail.tombstones)
+                view = self._view = View(
+                    self._snapshot, tail.changes(), len(tail.records), tail.tombstones, tail.notes()
+                )
             return view
 
     def locate(self, sop_instance: str) -> InstanceEntry | None:

@@ -24,6 +24,7 @@ from fastarchive.services.dispatch import handle_association
 from fastarchive.services.observer import MetricsObserver
 from fastarchive.services.policy import acceptor_policy
 from fastarchive.settings import Settings
+from fastarchive.upkeep.policies import conflict_policies
 from fastarchive.upperlayer import Drain, Limits, Timeouts, serve
 from fastarchive.web.app import create_app
 from fastarchive.web.state import WebState
@@ -104,6 +105,7 @@ async def work(control: Control, orders: Orders) -> None:
             reserve_bytes=settings.reserve,
             mirror=settings.mirror,
             mirror_wait=settings.mirror_wait,
+            conflicts=conflict_policies(settings.data, settings.conflict_policy, settings.conflict_policies),
         ) as archive,
         open_context(
             archive,

@@ -4,7 +4,8 @@ The data set flows into an intake as it arrives, in bounded memory, and with all
 together. The work on it, from the digest to the compressed
 record, is one job of a worker thread, which also hands the record to the log. The response is sent when the record is
 on stable storage (S1): Success for a new instance and for one that is there already, a failure for everything that was
-not stored, and among them, under the policy *keep first*, a different data set with the UID of a stored one (S3).
+not stored. What becomes of a different data set with the UID of a stored one is for a policy to say, and the answer to
+tell (S3).
 """
 
 from __future__ import annotations
@@ -52,7 +53,15 @@ _ANSWERS: Final[Mapping[Outcome, _Answer]] = {
     Outcome.CONFLICT_KEPT_FIRST: _Answer(
         status.DATA_SET_DOES_NOT_MATCH, "conflict", "UID is stored with other content; the first one is kept"
     ),
+    Outcome.CONFLICT_ON_HOLD: _Answer(
+        status.DATA_SET_DOES_NOT_MATCH, "conflict", "UID is stored with other content, on hold; that is kept"
+    ),
+    Outcome.REPLACED: _Answer(status.SUCCESS, "replaced", "UID was stored with other content; this one replaced it"),
+    Outcome.QUARANTINED: _Answer(
+        status.COERCION, "quarantined", "UID is stored with other content; this one is in quarantine"
+    ),
 }
+_TAKEN: Final = frozenset({status.SUCCESS, status.COERCION})
 _NO_SPACE: Final = _Answer(status.OUT_OF_RESOURCES, "no-space", "out of resources, nothing was stored")
 _NO_ROOM: Final = _Answer(status.OUT_OF_RESOURCES, "no-room", "too much is arriving at once, nothing was stored")
 _STALLED: Final = _Answer(status.OUT_OF_RESOURCES, "stalled", "the disk does not answer, send it again later")
@@ -80,8 +89,10 @@ async def handle(association: Association, message: Message, context: ServiceCon
     metrics.store_receive.observe(received - started)
     metrics.store_acknowledge.observe(perf_counter() - received)
     metrics.count_instance(answer.outcome, association.calling_ae, chunks.size)
-    if answer.status != status.SUCCESS:
+    if answer.status not in _TAKEN:
         _log.warning("C-STORE from %s refused: %04XH %s", caller_of(association), answer.status, answer.comment)
+    elif answer.comment:
+        _log.info("C-STORE from %s: %s", caller_of(association), answer.comment)
 
 
 async def _store(

@@ -17,7 +17,16 @@ from fastarchive.store.codec import DamagedBlock, decode_block, verify_block
 from fastarchive.store.damage import DamageList, Mark
 from fastarchive.store.filters import Buffer
 from fastarchive.store.pack import pack_path
-from fastarchive.store.record import FIXED_SIZE, Block, Location, Record, RecordKind, TornRecord, decode_record, measure
+from fastarchive.store.record import (
+    FIXED_SIZE,
+    WITH_CONTENT,
+    Block,
+    Location,
+    Record,
+    TornRecord,
+    decode_record,
+    measure,
+)
 
 OPEN_PACKS: Final = 128
 _READ_WHOLE: Final = 4 << 20
@@ -85,7 +94,7 @@ class Reader:
         one is. Raises DamagedInstance.
         """
         record = self.record
-        if record.kind != RecordKind.INSTANCE:
+        if record.kind not in WITH_CONTENT:
             raise DamagedInstance(self.location, "the record has no content")
         hasher = blake3()
         position = self._content_start()
@@ -120,7 +129,7 @@ class Reader:
                 pieces.append(decode_block(block, self._stored(position, block.stored)))
                 hasher.update(pieces[-1])
                 position += block.stored
-            if self.record.kind == RecordKind.INSTANCE and hasher.digest() == self.record.digest:
+            if self.record.kind in WITH_CONTENT and hasher.digest() == self.record.digest:
                 return pieces
         except (DamagedBlock, DamagedInstance):
             pass

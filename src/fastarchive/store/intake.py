@@ -177,6 +177,11 @@ class Intake:
         self.timings["digest"] += time.perf_counter() - started
         return Identity(self._uids[SOP_INSTANCE_UID], self._hasher.digest())
 
+    @property
+    def whole(self) -> tuple[bytes, ...] | None:
+        """The data set as received, while all of it is in memory; None afterwards."""
+        return tuple(self._pending) if self._encoder is None else None
+
     def finish(self) -> EncodedRecord:
         """The record of the complete data set. Raises as :meth:`identify`, and OSError from the spool's disk."""
         if self._uids is None:

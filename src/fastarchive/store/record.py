@@ -46,8 +46,14 @@ class RecordKind(IntEnum):
     """An instance was received; its data set follows in blocks."""
     DELETION = 2
     """What the record names (a study, a series or an instance) was deleted; no blocks."""
+    QUARANTINED = 3
+    """As :attr:`INSTANCE`, but in quarantine: it is no instance of the archive."""
+    QUARANTINE_END = 4
+    """The data set with this digest, of this instance, is not in quarantine any more; no blocks."""
 
 
+WITH_CONTENT = frozenset({RecordKind.INSTANCE, RecordKind.QUARANTINED})
+"""Kinds of records that a data set follows in blocks."""
 _KINDS = {int(kind): kind for kind in RecordKind}
 
 
@@ -146,6 +152,11 @@ def deletion(received: int, study: str, series: str = "", sop_instance: str = ""
     return Record(
         RecordKind.DELETION, received, NO_DIGEST, 0, "", sop_instance, study, series, "", calling_ae, "", b"", ()
     )
+
+
+def quarantine_end(received: int, quarantined: Record) -> Record:
+    """A record that lets out of quarantine what was put there before it."""
+    return replace(quarantined, kind=RecordKind.QUARANTINE_END, received=received, length=0, blocks=(), origin=None)
 
 
 def encode_record(record: Record) -> bytes:

@@ -30,7 +30,7 @@ from fastarchive.store.pack import (
     read_table,
     sealed_part_is_empty,
 )
-from fastarchive.store.record import FIXED_SIZE, RecordKind, TornRecord, decode_blocks, decode_record, measure
+from fastarchive.store.record import FIXED_SIZE, WITH_CONTENT, TornRecord, decode_blocks, decode_record, measure
 
 _WINDOW: Final = 8 << 20
 _METADATA: Final = 4096
@@ -140,7 +140,7 @@ def verify_record(window: Window, offset: int, end: int, *, deep: bool) -> int:
             position += block.stored
         if hasher is not None and metadata is not None:
             record = decode_record(metadata)
-            if record.kind == RecordKind.INSTANCE and hasher.digest() != record.digest:
+            if record.kind in WITH_CONTENT and hasher.digest() != record.digest:
                 raise DamagedBlock("the content doesn't match its digest")
     except DamagedBlock as error:
         raise DamagedContent(str(error), extent.total) from error

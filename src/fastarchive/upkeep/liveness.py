@@ -1,9 +1,10 @@
 """What a sealed pack holds that is still needed, and what of it is dead space.
 
-Dead is a record that a deletion names, a second record of an instance with the very same data set, and the old copy of
-a record that was moved. Everything else is needed, also what nobody can find at present: deletions, which hold good for
-copies that may come back from a backup or a disk that was away, and a second, *different* data set of an instance that
-two processes acknowledged in the same moment. The pack itself knows none of this; the index does.
+Dead is a record that a deletion names, a second record of an instance with the very same data set, what was let out of
+quarantine, and the old copy of a record that was moved. Everything else is needed, also what nobody can find at
+present: deletions, which hold good for copies that may come back from a backup or a disk that was away, and a second,
+*different* data set of an instance that two processes acknowledged in the same moment. The pack itself knows none of
+this; the index does.
 """
 
 from __future__ import annotations
@@ -107,6 +108,8 @@ def _locations(source: Source, seal: Seal) -> Sequence[Location]:
 
 
 def _is_dead(use: Use, view: View, winner: Document | None, kept: Kept, record: Record) -> bool:
+    if record.kind is RecordKind.QUARANTINED:
+        return _has_left_quarantine(use, view, kept)
     if record.kind is not RecordKind.INSTANCE:
         return False
     if view.is_deleted(kept.order, kept.study, kept.series, kept.instance):
@@ -119,6 +122,15 @@ def _is_dead(use: Use, view: View, winner: Document | None, kept: Kept, record: 
             use.elsewhere.add(winner.location.pack)
         return moved
     return kept.order > winner.order and record.digest == winner.digest and record.received < use.settled
+
+
+def _has_left_quarantine(use: Use, view: View, kept: Kept) -> bool:
+    for one in view.quarantined(kept.instance):
+        if one.order == kept.order:
+            if moved := one.location.pack > kept.location.pack:
+                use.elsewhere.add(one.location.pack)
+            return moved
+    return kept.order[0] < use.settled
 
 
 def distinct(uses: Iterable[Use]) -> list[Kept]:
