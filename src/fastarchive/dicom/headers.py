@@ -77,7 +77,7 @@ def scan_header(data: Buffer, encoding: Encoding, wanted: Collection[int], *, co
     if scan_plain_header is not None and encoding == EXPLICIT_LITTLE and type(data) is bytes:
         plain = scan_plain_header(data, wanted if isinstance(wanted, frozenset) else frozenset(wanted), copy)
         if plain is not None:
-            return _plain(data, plain)
+            return _plain(data, plain, plain.attributes if copy else None)
     end = len(data)
     encoding = _found_encoding(data, end, encoding)
     elements: dict[int, Element] = {}
@@ -114,7 +114,7 @@ class _Sliced(Mapping[int, Element]):
         return len(self._places)
 
 
-def _plain(data: bytes, plain: PlainHeader) -> Header:
+def _plain(data: bytes, plain: PlainHeader, copied: bytes | None) -> Header:
     """What the scan in machine code found; the walks below find the same."""
     pixel = None
     if plain.pixel is not None:
@@ -122,7 +122,7 @@ def _plain(data: bytes, plain: PlainHeader) -> Header:
         defined = None if length == UNDEFINED_LENGTH else length
         pixel = PixelElement(tag, _NAMES_BY_NUMBER[vr], header_offset, value_offset, defined)
     elements = _Sliced(data, plain.elements)
-    return Header(elements, plain.bulk_offset, pixel, True, None, EXPLICIT_LITTLE, plain.attributes)
+    return Header(elements, plain.bulk_offset, pixel, True, None, EXPLICIT_LITTLE, copied)
 
 
 def _scan_explicit(
