@@ -23,14 +23,14 @@ def locked(name: str) -> dict[str, str]:
 
 
 def asked() -> tuple[set[str], set[str]]:
-    """Packages pyproject.toml names: for running, and for test and lint."""
+    """Packages pyproject.toml names: for running, and for test, lint and the load harness."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 
     def names(requirements: list[str]) -> set[str]:
         return {normal(re.split(r"[\s\[<>=!~;]", requirement)[0]) for requirement in requirements}
 
     extras = project["optional-dependencies"]
-    return names(project["dependencies"]), names(extras["test"]) | names(extras["lint"])
+    return names(project["dependencies"]), names(extras["test"]) | names(extras["lint"]) | names(extras["bench"])
 
 
 def test_locks_hold_what_is_asked_for() -> None:
