@@ -77,6 +77,7 @@ class Archive:
         conflicts: ConflictPolicies | None = None,
     ) -> None:
         self.directory = directory
+        self._spool = directory / "spool"
         self.index = index
         self.damage = DamageList(directory)
         damage = None if log is None else self.damage
@@ -182,7 +183,7 @@ class Archive:
             calling_ae=calling_ae,
             called_ae=called_ae,
             character_set=character_set,
-            spool_directory=self.directory / "spool",
+            spool_directory=self._spool,
             reserve_bytes=log.reserve_bytes,
             is_known=self._admission.is_known,
         )

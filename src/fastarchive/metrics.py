@@ -18,6 +18,8 @@ from typing import Final
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from fastarchive.tallies import Counts, Durations
+
 __all__ = ["CONTENT_TYPE", "OTHER", "Metrics", "exposition", "forget_process"]
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -104,11 +106,11 @@ class Metrics:
             buckets=_STAGE_SECONDS,
             registry=self.registry,
         )
-        self.store_receive = stages.labels(stage="receive")
-        self.store_digest = stages.labels(stage="digest")
-        self.store_compress = stages.labels(stage="compress")
-        self.store_sync = stages.labels(stage="sync")
-        self.store_acknowledge = stages.labels(stage="acknowledge")
+        self.store_receive = Durations(stages.labels(stage="receive"))
+        self.store_digest = Durations(stages.labels(stage="digest"))
+        self.store_compress = Durations(stages.labels(stage="compress"))
+        self.store_sync = Durations(stages.labels(stage="sync"))
+        self.store_acknowledge = Durations(stages.labels(stage="acknowledge"))
         self.store_instances = Counter(
             "fastarchive_store_instances",
             "Instances received by C-STORE, by outcome and by the AE title of the sender.",
@@ -253,11 +255,14 @@ class Metrics:
             self.unexpected_errors.labels(service=service)
         for kind in PROCESSES:
             self.process_restarts.labels(kind=kind)
-        self._instances = {
-            (outcome, title): self.store_instances.labels(outcome=outcome, calling_ae=title)
-            for outcome in STORE_OUTCOMES
-            for title in sorted(self._ae_titles | {OTHER})
-        }
+        self._received = Counts({"": self.store_bytes})
+        self._instances = Counts(
+            {
+                (outcome, title): self.store_instances.labels(outcome=outcome, calling_ae=title)
+                for outcome in STORE_OUTCOMES
+                for title in sorted(self._ae_titles | {OTHER})
+            }
+        )
 
     def ae_label(self, ae_title: str) -> str:
         """The label value for an AE title: itself if it is configured, :data:`OTHER` if not."""
@@ -265,12 +270,29 @@ class Metrics:
 
     def count_instance(self, outcome: str, calling_ae: str, size: int) -> None:
         """Count one data set of `size` bytes that arrived by C-STORE; `outcome` is one of :data:`STORE_OUTCOMES`."""
-        self._instances[outcome, self.ae_label(calling_ae)].inc()
-        self.store_bytes.inc(size)
+        self._instances.add((outcome, self.ae_label(calling_ae)))
+        self._received.add("", size)
+
+    def flush(self) -> None:
+        """Hand what C-STORE noted over to Prometheus; to be called every second or so."""
+        for durations in (
+            self.store_receive,
+            self.store_digest,
+            self.store_compress,
+            self.store_sync,
+            self.store_acknowledge,
+        ):
+            durations.flush()
+        self._instances.flush()
+        self._received.flush()
 
 
 def exposition(metrics: Metrics) -> bytes:
-    """All metrics in Prometheus' text format: of all processes in multi-process mode, of this one otherwise."""
+    """All metrics in Prometheus' text format: of all processes in multi-process mode, of this one otherwise.
+
+    What other processes noted since their last :meth:`Metrics.flush` is not in it yet.
+    """
+    metrics.flush()
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(metrics.registry)
     registry = CollectorRegistry()

@@ -108,7 +108,8 @@ def test_more_senders_than_there_is_memory_for_are_slowed_down_then_refused(
         assert len(answers) == senders
         assert refused
         assert "too much is arriving" in refused[0].comment
-        assert f'outcome="no-room"}} {len(refused)}' in archive.get("/metrics")[1].decode()
+        counted = f'outcome="no-room"}} {len(refused)}'
+        eventually("the refusals are counted", lambda: counted in archive.get("/metrics")[1].decode())
         # When they are gone there is room again.
         one = BigObject(99, 20 * FRAME)
         assert list(store_all(archive, [one], images)) == [one.sop_instance]

@@ -35,6 +35,8 @@ LEAST_MEMORY = 32 * 2**20
 """Bytes a worker needs for any data set to find room: a header of 16 MiB is held until it is whole."""
 OBSERVE_SECONDS = 5.0
 """How often the gauges that nobody sets in passing are set."""
+FLUSH_SECONDS = 1.0
+"""How often what C-STORE counted reaches Prometheus."""
 
 
 def service_limits(settings: Settings) -> ServiceLimits:
@@ -133,12 +135,14 @@ async def work(control: Control, orders: Orders) -> None:
             group.start_soon(_drain_on_signal, drain, state)
             await group.start(server.serve, http)
             group.start_soon(_observe, state)
+            group.start_soon(_flush, metrics)
             # What was made so far lives as long as the process: no collection need look at it again.
             gc.collect()
             gc.freeze()
             control.ready()
             logger.info("worker ready")
             await serve_dicom(dicom, settings, context, drain)
+            metrics.flush()
             await server.stop()
             group.cancel_scope.cancel()
     logger.info("worker ended")
@@ -157,6 +161,12 @@ async def _observe(state: WebState) -> None:
         await anyio.to_thread.run_sync(state.observe)
         await anyio.to_thread.run_sync(state.archive.blobs.forget_removed)
         await anyio.sleep(OBSERVE_SECONDS)
+
+
+async def _flush(metrics: Metrics) -> None:
+    while True:
+        await anyio.sleep(FLUSH_SECONDS)
+        metrics.flush()
 
 
 def main() -> int:
