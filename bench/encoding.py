@@ -85,3 +85,14 @@ def data_set_of(path: Path) -> bytes:
     """The data set of a file, without its File Meta Information."""
     file = path.read_bytes()
     return file[data_set_offset(file) :]
+
+
+def sop_instance_of(path: Path) -> str:
+    """The Media Storage SOP Instance UID (0002,0003) of a file; empty without one."""
+    with path.open("rb") as file:
+        meta = file.read(2048)
+    start = meta.find(b"\x02\x00\x03\x00UI", 128)
+    if start < 0:
+        return ""
+    length = int.from_bytes(meta[start + 6 : start + 8], "little")
+    return meta[start + 8 : start + 8 + length].decode("ascii", "replace").rstrip("\0 ")

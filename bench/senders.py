@@ -1,4 +1,4 @@
-"""DCMTK's dcmsend as a load: several processes at once, and what each of them was answered, file by file."""
+"""DCMTK's dcmsend and storescu as a load: several processes at once, and what each was answered, file by file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from bench.encoding import sop_instance_of
 
 _LOGGING = """\
 log4cplus.rootLogger = INFO, console
@@ -104,8 +106,44 @@ def timed(sent: Sequence[Sent], times: Sequence[tuple[float, float]]) -> list[Se
     return merged
 
 
+def parse_storescu_log(text: str) -> list[Sent]:
+    """What was sent and how it was answered, out of a log of storescu. SOP Instance UIDs are read from the files."""
+    sent: list[Sent] = []
+    start = 0.0
+    for line in text.splitlines():
+        match = _LINE.match(line)
+        if not match:
+            continue
+        seconds, milliseconds, microseconds, message = match.groups()
+        moment = int(seconds) + int(milliseconds) / 1e3 + int(microseconds) / 1e6
+        if message.startswith(_SENDING_FILE):
+            path = message.removeprefix(_SENDING_FILE)
+            sent.append(Sent(path, sop_instance_of(Path(path)), None))
+        elif message.startswith(_STORESCU_SENT):
+            start = moment
+        elif sent and (answer := _STORESCU_ANSWERED.match(message)):
+            sent[-1] = replace(sent[-1], status=_status_named(answer[1]), start=start, end=moment)
+    return sent
+
+
+_SENDING_FILE = "Sending file: "
+_STORESCU_SENT = "Sending Store Request"
+_STORESCU_ANSWERED = re.compile(r"Received Store Response \((.*)\)")
+_NAMED = {"Success": 0x0000, "Refused: OutOfResources": 0xA700, "Error: DataSetDoesNotMatchSOPClass": 0xA900}
+
+
+def _status_named(name: str) -> int:
+    """The status that DCMTK calls so; C000, a failure, for a name without a number that isn't known here."""
+    number = re.search(r"0x([0-9A-Fa-f]{4})", name)
+    return int(number[1], 16) if number else _NAMED.get(name, 0xC000)
+
+
 class DcmSend:
     """Several `dcmsend` processes that start together, one association each."""
+
+    program = "dcmsend"
+    answered = _ANSWERED
+    """What its log says of each answer."""
 
     def __init__(
         self,
@@ -114,11 +152,13 @@ class DcmSend:
         loads: Sequence[Sequence[Path]],
         *,
         called: str = "ANY-SCP",
+        calling: str | None = None,
         nodelay: bool = True,
         options: Sequence[str] = (),
     ) -> None:
-        """loads: for each association the files and folders it sends. Starts at once."""
-        self._directory = tempfile.TemporaryDirectory(prefix="dcmsend-")
+        """loads: for each association the files and folders it sends. calling: its AE title, the tool's own by
+        default. Starts at once."""
+        self._directory = tempfile.TemporaryDirectory(prefix=f"{self.program}-")
         logging = Path(self._directory.name) / "logging.cfg"
         logging.write_text(_LOGGING)
         environ = {name: value for name, value in os.environ.items() if name != "TCP_NODELAY"}
@@ -126,13 +166,14 @@ class DcmSend:
             environ["TCP_NODELAY"] = "1"
         self._logs = [Path(self._directory.name) / f"{number}.log" for number in range(len(loads))]
         self._reports = [log.with_suffix(".report") for log in self._logs]
-        command = [tool("dcmsend"), "-lc", str(logging), "-nh", "-nuc", "+sd", "+r", "-aec", called, *options]
+        titles = ["-aec", called, *(["-aet", calling] if calling else [])]
+        command = [tool(self.program), "-lc", str(logging), "-nh", "+sd", "+r", *titles, *options]
         self.processes: list[subprocess.Popen[bytes]] = []
         for log, report, load in zip(self._logs, self._reports, loads, strict=True):
             with log.open("wb") as output:
                 self.processes.append(
                     subprocess.Popen(
-                        [*command, "+crf", str(report), host, str(port), *map(str, load)],
+                        [*command, *self._own_options(report), host, str(port), *map(str, load)],
                         stdin=subprocess.DEVNULL,
                         stdout=subprocess.DEVNULL,
                         stderr=output,
@@ -142,7 +183,15 @@ class DcmSend:
 
     def progress(self) -> int:
         """How many answers have arrived so far."""
-        return sum(log.read_bytes().count(_ANSWERED.encode()) for log in self._logs)
+        return sum(log.read_bytes().count(self.answered.encode()) for log in self._logs)
+
+    def _own_options(self, report: Path) -> list[str]:
+        return ["-nuc", "+crf", str(report)]
+
+    def _sent(self, log: Path, report: Path) -> list[Sent]:
+        if not report.exists():
+            return []
+        return timed(parse_report(report.read_text()), parse_log(log.read_text(errors="replace")))
 
     @property
     def running(self) -> bool:
@@ -155,13 +204,23 @@ class DcmSend:
             for process in self.processes:
                 process.wait(timeout)
             return [
-                sent
-                for log, report in zip(self._logs, self._reports, strict=True)
-                if report.exists()
-                for sent in timed(parse_report(report.read_text()), parse_log(log.read_text(errors="replace")))
+                sent for log, report in zip(self._logs, self._reports, strict=True) for sent in self._sent(log, report)
             ]
         finally:
             for process in self.processes:
                 process.kill()
                 process.wait()
             self._directory.cleanup()
+
+
+class StoreScu(DcmSend):
+    """The same with DCMTK's older `storescu`, which takes and sends one file after the other."""
+
+    program = "storescu"
+    answered = "Received Store Response"
+
+    def _own_options(self, report: Path) -> list[str]:
+        return ["-R", "--max-send-pdu", "131072"]
+
+    def _sent(self, log: Path, report: Path) -> list[Sent]:
+        return parse_storescu_log(log.read_text(errors="replace"))

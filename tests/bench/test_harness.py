@@ -20,7 +20,7 @@ from bench.process import Meter, memory_bytes, parse_pss, parse_stat, percentile
 from bench.questions import Catalogue, folded, identifier, unique_key
 from bench.report import figure, ratio, table
 from bench.requestor import Context, decode_accept, decode_command, encode_associate, encode_command
-from bench.senders import MissingTool, Sent, parse_log, parse_report, timed, tool
+from bench.senders import MissingTool, Sent, parse_log, parse_report, parse_storescu_log, timed, tool
 
 LOG = """\
 1795353520.028.727 Requesting Association
@@ -57,6 +57,23 @@ def test_dcmsend_log_and_report_say_what_was_answered_and_when() -> None:
     assert (second.status, second.acknowledged) == (0xA700, False)
     assert second.end - second.start == pytest.approx(1.043715, abs=1e-5)
     assert third == Sent("/data/3.dcm", "1.2.3.3", None)
+
+
+def test_the_log_of_storescu_says_what_was_answered_and_when(tmp_path: Path) -> None:
+    (instance,) = Scanner(1, small=True).instances(1)
+    file = tmp_path / "a b.dcm"
+    file.write_bytes(instance.file())
+    answers = ("Success", "Refused: OutOfResources", "Unknown Status: 0x0122", "Failure")
+    log = "".join(
+        f"1795366088.22{number}.457 Sending file: {file}\n"
+        f"1795366088.22{number}.977 Sending Store Request (MsgID {number}, CT)\n"
+        f"1795366088.31{number}.977 Received Store Response ({answer})\n"
+        for number, answer in enumerate(answers)
+    )
+    sent = parse_storescu_log(log + f"1795366088.400.000 Sending file: {file}\nno time stamp\n")
+    assert [one.status for one in sent] == [0x0000, 0xA700, 0x0122, 0xC000, None]
+    assert {(one.path, one.sop_instance) for one in sent} == {(str(file), instance.sop_instance)}
+    assert [one.end - one.start for one in sent] == pytest.approx([0.09] * 4 + [0.0], abs=1e-5)
 
 
 def test_a_missing_program_names_its_package() -> None:
