@@ -7,6 +7,7 @@ moment of a crash, what the index holds and what it says it holds agree.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -184,6 +185,8 @@ class IndexWriter:
         except (KeyboardInterrupt, SystemExit, MemoryError, OSError):
             raise
         except BaseException as error:  # a panic of Tantivy is a BaseException
+            if "Lockfile" in str(error):  # it makes one to read: a disk that is full or read-only, not the index
+                raise OSError(errno.EIO, "the index can't be locked") from error
             return str(error) or type(error).__name__
         beyond = reaches_beyond(self._snapshot.positions, self._directory)
         return None if beyond is None else f"it reaches beyond pack {beyond}"
