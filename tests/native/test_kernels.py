@@ -31,6 +31,8 @@ def check_frame(data: bytes, distance: int) -> None:
     """Every variant's frame is read by zstd, and holds what the numpy filter makes."""
     expected = bytes(filters.apply(data, Filter.ROWS, WIDTH, distance))
     for name, path in LIBRARIES.items():
+        restored = bytes(native.rows(path)(expected, distance))
+        assert restored == data, f"{name}, {len(data)} bytes: {_first_difference(restored, data)}"
         frame = native.pixels(path)(data, distance)
         if frame is None:
             continue
@@ -46,7 +48,7 @@ def _first_difference(got: bytes, expected: bytes) -> str:
 
 
 def test_the_libraries_were_built() -> None:
-    assert LIBRARIES, "no library in fastarchive/native: python -m fastarchive.native.build says why"
+    assert LIBRARIES, "no library in fastarchive/native: python -m fastarchive.native says why"
     assert next(iter(LIBRARIES)) == native.VARIANT
 
 

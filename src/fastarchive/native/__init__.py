@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastarchive.native.loading import library
 
 Buffer = bytes | bytearray | memoryview
 
-__all__ = ["VARIANT", "PlainHeader", "compress_rows", "scan_plain_header"]
+__all__ = ["VARIANT", "PlainHeader", "compress_rows", "restore_rows", "scan_plain_header"]
 
 _loaded = library()
 VARIANT: Final = _loaded.name if _loaded is not None else "none"
@@ -86,13 +87,33 @@ def pixels(path: Path) -> Callable[[Buffer, int], bytes | None]:
         if len(memory.frame) < size:
             memory.work = ctypes.create_string_buffer(work_size(size))
             memory.frame = ctypes.create_string_buffer(size)
-        source = np.frombuffer(data, np.uint8)  # an address of what can't be written to, ctypes has no way to
-        address = source.__array_interface__["data"][0]
+        source = np.frombuffer(data, np.uint8)
         encode = locked if size < _QUICK else unlocked
-        stored = encode(address, size, distance, memory.work, memory.frame, size)
+        stored = encode(_address(source), size, distance, memory.work, memory.frame, size)
         return ctypes.string_at(memory.frame, stored) if stored else None
 
     return compress_rows
+
+
+def rows(path: Path) -> Callable[[Buffer, int], Buffer]:
+    """:data:`restore_rows` of one library."""
+    restore = ctypes.CDLL(str(path)).fastarchive_restore_rows
+    restore.restype = None
+    restore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p)
+
+    def restore_rows(data: Buffer, distance: int) -> Buffer:
+        planes = np.frombuffer(data, np.uint8)
+        out = np.empty(len(data), np.uint8)
+        restore(_address(planes), len(data), distance, _address(out))
+        return out.data
+
+    return restore_rows
+
+
+def _address(array: NDArray[np.uint8]) -> int:
+    """Of memory that can't be written to, too, for which ctypes has no way."""
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def headers(path: Path) -> Callable[[bytes, frozenset[int], int], PlainHeader | None]:
@@ -132,6 +153,8 @@ def headers(path: Path) -> Callable[[bytes, frozenset[int], int], PlainHeader | 
 compress_rows: Final = pixels(_loaded.path) if _loaded is not None else None
 """``compress_rows(data, distance)``: `data` through the filter ROWS for 16-bit samples, `distance` 8-byte words a row,
 as one zstd frame; None when that would not be shorter."""
+restore_rows: Final = rows(_loaded.path) if _loaded is not None else None
+"""``restore_rows(data, distance)``: what the filter made `data` of, in memory of its own."""
 scan_plain_header: Final = headers(_loaded.path) if _loaded is not None else None
 """``scan_plain_header(data, wanted, longest)``: the wanted elements of a data set in Explicit VR Little Endian; None
 when its header is not plain or not complete, which says nothing about whether it is right."""

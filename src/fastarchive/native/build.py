@@ -1,4 +1,4 @@
-"""Compiles the C functions next to this file: ``python -m fastarchive.native.build``, and when a package is built.
+"""Compiles the C functions next to this file: ``python -m fastarchive.native``, and when a package is built.
 
 One library for each generation of x86-64, the best one is taken at run time; elsewhere one for the machine at hand. No
 Python headers are needed, only a C compiler. Without one the archive runs on its Python code.
@@ -7,12 +7,11 @@ Python headers are needed, only a C compiler. Without one the archive runs on it
 from __future__ import annotations
 
 import os
-import platform
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
+VERSION = 2
+"""Of the functions' signatures: a library of another version, left from before, is not loaded."""
 SOURCES = ("entropy.c", "frames.c", "headers.c", "pixels.c")
 FLAGS = ("-O3", "-std=c11", "-Wall", "-Wextra", "-fPIC", "-shared", "-fvisibility=hidden")
 VARIANTS = {
@@ -23,12 +22,21 @@ VARIANTS = {
 """What each library may use; :mod:`fastarchive.native.loading` knows which of them a machine can run."""
 
 
+def file_name(variant: str) -> str:
+    """Of the library for one of the variants."""
+    return f"kernels-{VERSION}-{variant}.so"
+
+
 class BuildError(Exception):
     """There is no compiler, or it refused."""
 
 
 def build(folder: Path | None = None) -> list[Path]:
     """Compile the libraries into the folder of the sources; the files made. Raises BuildError."""
+    import platform  # what loads the libraries imports this file, too, and has no use for these
+    import shutil
+    import subprocess
+
     folder = folder or Path(__file__).resolve().parent
     compiler = os.environ.get("CC") or next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), "")
     if not compiler:
@@ -36,7 +44,7 @@ def build(folder: Path | None = None) -> list[Path]:
     variants = VARIANTS if platform.machine() in ("x86_64", "AMD64") else {"baseline": ()}
     made = []
     for name, flags in variants.items():
-        target = folder / f"kernels-{name}.so"
+        target = folder / file_name(name)
         partial = target.with_suffix(f".{os.getpid()}")
         command = [compiler, *FLAGS, *flags, "-o", str(partial), *(str(folder / source) for source in SOURCES)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -49,10 +57,3 @@ def build(folder: Path | None = None) -> list[Path]:
         made.append(target)
     return made
 
-
-if __name__ == "__main__":
-    try:
-        for path in build():
-            print(path)
-    except BuildError as error:
-        sys.exit(str(error))

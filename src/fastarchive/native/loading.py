@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from fastarchive.native.build import file_name
+
 OFF: Final = "FASTARCHIVE_NATIVE"
 """Environment variable; ``0`` keeps to the Python code."""
 
@@ -30,7 +32,7 @@ class Library(NamedTuple):
 def libraries() -> dict[str, Path]:
     """The libraries that were built and that this processor can run, the fastest first."""
     has = _processor_flags()
-    paths = {name: Path(__file__).with_name(f"kernels-{name}.so") for name, needs in _NEEDS.items() if needs <= has}
+    paths = {name: Path(__file__).with_name(file_name(name)) for name, needs in _NEEDS.items() if needs <= has}
     return {name: path for name, path in paths.items() if path.exists()}
 
 

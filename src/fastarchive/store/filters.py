@@ -13,6 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fastarchive.native import restore_rows
+
 Buffer = bytes | bytearray | memoryview
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
@@ -82,6 +84,8 @@ def undo(data: Buffer, kind: int, width: int, distance: int) -> Buffer:
         return data
     if width not in WIDTHS or (kind == Filter.ROWS and (width not in BIAS or distance < 1)):
         raise ValueError(f"filter {kind} of width {width} and distance {distance} is not known")
+    if kind == Filter.ROWS and width == 2 and restore_rows is not None:
+        return restore_rows(data, distance)
     out = np.empty(len(data), np.uint8)
     _merge(np.frombuffer(data, np.uint8), width, out)
     if kind == Filter.ROWS:
