@@ -7,7 +7,6 @@ Python headers are needed, only a C compiler. Without one the archive runs on it
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 VERSION = 2
