@@ -1,4 +1,4 @@
-"""Instance Availability of an archive with a damaged record on its disk (F7), and the AE title to retrieve from (F6)."""
+"""Instance Availability of an archive with a damaged record on its disk (F7), and the AE to retrieve from (F6)."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Generator, Iterator
 from time import perf_counter
 from typing import Final, NamedTuple
@@ -190,7 +191,7 @@ def _permitted(answered: int, more: int, limits: Limits) -> int:
 
 
 class _Search:
-    """One query, from identifier to encoded answers. Its methods run in worker threads, one at a time."""
+    """One query, from identifier to encoded answers. Its methods run in worker threads; one waits for another."""
 
     def __init__(
         self,
@@ -216,12 +217,24 @@ class _Search:
         self._retrieve_ae = retrieve_ae
         self._pages: Iterator[_Answers] | None = None
         self._is_lookup = False
+        self._at_work = threading.Lock()
 
     def page(self) -> _Page:
         """The next answers. A page may be empty: then the search goes on, unless it is the last one.
 
         Raises IdentifierError (A900).
         """
+        with self._at_work:
+            return self._page()
+
+    def close(self) -> None:
+        """Give the search up and let go of what it holds, once a page that is being found is done."""
+        with self._at_work:
+            if isinstance(self._pages, Generator):
+                self._pages.close()
+            self._pages = iter(())
+
+    def _page(self) -> _Page:
         if self._pages is None:
             self._pages = self._search()
         answers = next(self._pages, None)
@@ -233,11 +246,6 @@ class _Search:
                 return _Page(answers, last=True)
             answers += more
         return _Page(answers, last=False)
-
-    def close(self) -> None:
-        """Give the search up and let go of what it holds."""
-        if isinstance(self._pages, Generator):
-            self._pages.close()
 
     def _search(self) -> Iterator[_Answers]:
         query = parse_find(self._identifier, self._encoding, self._model, self._options)
