@@ -16,9 +16,12 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final
 
+from fastarchive.dicom.attributes import PATIENT_ID, PATIENT_NAME, Level
 from fastarchive.dicom.elements import Element, encode
 from fastarchive.dicom.meaning import may_mean_the_same, meaning_of
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE
+from fastarchive.index.contributions import contribution_of
+from fastarchive.index.disagreements import disagreeing
 from fastarchive.index.view import Index, InstanceEntry
 from fastarchive.store.blobs import Blobs, DamagedInstance
 from fastarchive.store.encoding import EncodedRecord
@@ -54,10 +57,14 @@ class Outcome(Enum):
     """A different data set was stored under the same UID; this one has its place now."""
     QUARANTINED = "quarantined"
     """A different data set is stored under the same UID; it was kept and this one is in quarantine."""
+    OTHER_PATIENT = "other patient"
+    """What it says of the patient is not what its study says; it is in quarantine."""
 
 
 _STORED: Final = frozenset({Outcome.STORED, Outcome.ALREADY_PRESENT, Outcome.REPLACED})
 
+_IDENTIFYING: Final = frozenset({PATIENT_NAME, PATIENT_ID, 0x00100030, 0x00100040})
+"""Patient's Name, Patient ID, Patient's Birth Date and Patient's Sex."""
 TEXT_VALUE: Final = 0x0040A160
 _REPLACED: Final = encode([Element(TEXT_VALUE, "UT", b"replaced by another data set")], EXPLICIT_LITTLE)
 
@@ -76,6 +83,8 @@ class ConflictPolicies:
     default: Policy = Policy.KEEP_FIRST
     of_senders: Mapping[str, Policy] = field(default_factory=dict)
     holds: Holds = _nothing_held
+    quarantine_other_patients: bool = False
+    """Whether an instance goes into quarantine that disagrees with its study about who the patient is."""
 
     def of(self, calling_ae: str) -> Policy:
         """The policy for what a sender sends."""
@@ -129,12 +138,14 @@ class Admission:
         try:
             # Looked up after the UID is taken, so that what another thread made durable meanwhile is seen.
             known = self._index.locate(identity.sop_instance)
-            if known is None:
-                encoded = intake.finish()
+            if known is None and self._is_of_another_patient(encoded := intake.finish()):
+                receipt = self._receipt(Outcome.OTHER_PATIENT, identity, self._quarantine(encoded, log), intake)
+            elif known is None:
                 appended = log.append(encoded)
                 appended.add_done_callback(lambda future: self._appended(future, encoded, dict(intake.timings), result))
                 return result
-            receipt = self._settle(known, identity, policy, intake, log)
+            else:
+                receipt = self._settle(known, identity, policy, intake, log)
         except BaseException as error:
             self._release(identity.sop_instance)
             result.set_exception(error)  # for whoever follows this one
@@ -170,8 +181,21 @@ class Admission:
                 location = replaced or location
             elif policy is Policy.QUARANTINE:
                 outcome, location = Outcome.QUARANTINED, self._quarantine(intake.finish(), log)
+        return self._receipt(outcome, identity, location, intake)
+
+    @staticmethod
+    def _receipt(outcome: Outcome, identity: Identity, location: Location, intake: Intake) -> Receipt:
         timings = {stage: seconds for stage, seconds in intake.timings.items() if seconds}  # of those it went through
         return Receipt(outcome, identity.sop_instance, location, timings)
+
+    def _is_of_another_patient(self, encoded: EncodedRecord) -> bool:
+        if not self._policies.quarantine_other_patients:
+            return False
+        study = self._index.view().get(Level.STUDY, encoded.record.study)
+        if study is None:
+            return False
+        said = contribution_of(encoded.record, Location(0, 0, 0))
+        return not _IDENTIFYING.isdisjoint(disagreeing(study.elements, said))
 
     def _says_the_same(self, sop_instance: str, known: InstanceEntry, intake: Intake) -> bool:
         """Whether the data set stored and the new one are one in two encodings."""

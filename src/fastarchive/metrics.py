@@ -229,6 +229,12 @@ class Metrics:
             multiprocess_mode="livemostrecent",
             registry=self.registry,
         )
+        self.disagreeing_studies = Gauge(
+            "fastarchive_disagreeing_studies",
+            "Studies whose instances disagree about the study or its patient; `fastarchive conflicts` lists them.",
+            multiprocess_mode="livemostrecent",
+            registry=self.registry,
+        )
         self.process_restarts = Counter(
             "fastarchive_process_restarts",
             "Processes the supervisor had to start again, by kind.",

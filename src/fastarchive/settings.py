@@ -293,6 +293,13 @@ class Settings(BaseModel):
         "AET=POLICY each; keep-first, replace or quarantine",
         default_factory=dict,
     )
+    other_patient_policy: Literal["accept", "quarantine"] = _field(
+        "What becomes of an instance that says something else than its study about Patient ID, name, birth date or sex:"
+        " it is stored and `fastarchive conflicts` lists it, while queries tell what the first instance said; or it"
+        " goes into quarantine (B000).",
+        "accept or quarantine",
+        default="accept",
+    )
     maximum_identifier: ByteSize = _field(
         "Largest identifier of a C-FIND, C-MOVE or C-GET request.",
         "1KiB to 64MiB",

@@ -104,6 +104,11 @@ def test_conflicts(tmp_path: Path) -> None:
     with Archive.open(data, read_only=True) as archive:
         assert archive.read(UID).read() == named("RELEASED^")
     assert released["digest"] != discarded["digest"]
+    assert command("conflicts", "--data", data, "--json") == []
+    with Archive.open(data) as archive:
+        conflicting.store(archive, named("ANOTHER^", number=2))
+    (disagreement,) = command("conflicts", "--data", data, "--json", code=1)
+    assert [one["value"] for one in disagreement["values"]] == ["RELEASED", "ANOTHER"]
 
 
 def test_an_index_made_from_damaged_metadata_is_made_anew(crashed: Path) -> None:

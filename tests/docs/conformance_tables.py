@@ -47,7 +47,7 @@ SERVICES: Final[dict[str, dict[str, str]]] = {
         "SUCCESS": "the instance is on stable storage, or the same instance was there already; with an Error Comment: "
         "it took the place of another content (`conflict_policy` replace)",
         "COERCION": "the SOP Instance UID is stored with other content; this one is in quarantine "
-        "(`conflict_policy` quarantine)",
+        "(`conflict_policy` quarantine); or the patient is not its study's (`other_patient_policy` quarantine)",
         "OUT_OF_RESOURCES": "no space above the reserve, no files, or for `store_seconds` no room in memory "
         "(`maximum_in_flight`): nothing was stored; or the disk did not answer for so long: send it again",
         "DATA_SET_DOES_NOT_MATCH": "a UID is missing, malformed, or not the command's; or the SOP Instance UID is "

@@ -15,6 +15,7 @@ from fastarchive import __version__
 from fastarchive.cli import (
     backup,
     compact,
+    conflicts,
     delete,
     echo,
     export,
@@ -75,6 +76,7 @@ app.command("status")(status.status)
 app.command("export")(export.export)
 app.command("delete")(delete.delete)
 app.command("hold")(hold.hold)
+app.command("conflicts")(conflicts.conflicts)
 app.command("quarantine")(quarantine.quarantine)
 app.command("verify")(verify.verify)
 app.command("compact")(compact.compact)

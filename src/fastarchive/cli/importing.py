@@ -118,7 +118,7 @@ def import_one(
                 summary.add("already_present", path, size=size)
             case Outcome.REPLACED:
                 summary.add("replaced", path, size=size)
-            case Outcome.QUARANTINED:
+            case Outcome.QUARANTINED | Outcome.OTHER_PATIENT:
                 summary.add("quarantined", path, size=size)
             case Outcome.CONFLICT_KEPT_FIRST:
                 summary.add(
@@ -224,7 +224,12 @@ def import_files(
                 reserve_bytes=settings.reserve,
                 mirror=settings.mirror,
                 mirror_wait=settings.mirror_wait,
-                conflicts=conflict_policies(settings.data, settings.conflict_policy, settings.conflict_policies),
+                conflicts=conflict_policies(
+                    settings.data,
+                    settings.conflict_policy,
+                    settings.conflict_policies,
+                    settings.other_patient_policy,
+                ),
             ) as archive,
             bar,
         ):

@@ -56,7 +56,8 @@ def write_changes(
         writer.add_document(schema.private_document(schema.TOMBSTONE, name, encode_tombstone(name, order)))
     for (kind, name), note in ledger.notes.items():
         writer.delete_documents_by_term("key", kind + name)
-        writer.add_document(schema.private_document(kind, name, encode_note(name, note)))
+        if note:
+            writer.add_document(schema.private_document(kind, name, encode_note(name, note)))
     return next_rowid
 
 

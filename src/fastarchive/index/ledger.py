@@ -22,6 +22,13 @@ from typing import Final, Protocol
 
 from fastarchive.dicom.attributes import PATIENT_ID, Level
 from fastarchive.index.contributions import Template, contribution_of
+from fastarchive.index.disagreements import (
+    DISAGREEMENT,
+    decode_tags,
+    disagreeing,
+    disagreeing_among,
+    encode_tags,
+)
 from fastarchive.index.documents import Contribution, Document, Order, add, blank, has_patient_id, merge, series_key
 from fastarchive.index.encoded import encode_elements
 from fastarchive.index.notes import QUARANTINE, with_quarantine_record
@@ -224,6 +231,8 @@ class Ledger:
         if study is None:
             study = self._put(blank(Level.STUDY, contribution))
         before = study.patient
+        if not new_study and (tags := disagreeing(study.elements, contribution)):
+            self._note_disagreement(study.study, tags | decode_tags(self._note((DISAGREEMENT, study.study))))
         add(study, contribution)
         owner = study.patient
         if owner != before:
@@ -316,6 +325,7 @@ class Ledger:
         gone = {document.key for document in self._series_of(study)} - by_series.keys()
         for key in gone:
             self._remove(Level.SERIES, key)
+        self._note_disagreement(study, disagreeing_among(contributions))
         if not contributions:
             self._remove(Level.STUDY, study)
             return
@@ -444,7 +454,12 @@ class Ledger:
             yield from (document for document in documents if document.study == study)
 
     def _note(self, place: tuple[str, str]) -> bytes | None:
-        return self.notes.get(place) or self._base.note(*place)
+        return self.notes[place] if place in self.notes else self._base.note(*place)
+
+    def _note_disagreement(self, study: str, tags: Iterable[int]) -> None:
+        place, note = (DISAGREEMENT, study), encode_tags(tags)
+        if note or self._note(place):
+            self.notes[place] = note
 
     def _add_shadow(self, document: Document) -> None:
         shadows = self._shadows(document.instance)

@@ -1,6 +1,7 @@
 """What the index keeps beside its documents: a few bytes under a name, found by it and listed by the kind of note.
 
-A note is a function of the set of records, as documents are: it doesn't matter in which order they were read.
+A note is a function of the set of records, as documents are: it doesn't matter in which order they were read. An empty
+one is none.
 
 Quarantine: under each SOP Instance UID, the data sets of that instance that were put into quarantine, and those let out
 of it again, by release or by being discarded.

@@ -171,6 +171,10 @@ class Snapshot:
         """All notes of a kind, by name."""
         return dict(map(decode_note, self._rows(schema.term_query("level", kind))))
 
+    def number_of_notes(self, kind: str) -> int:
+        """How many notes of a kind there are."""
+        return self._count(schema.term_query("level", kind))
+
     def counts(self) -> dict[Level, int]:
         """Entities of each level."""
         if self._counts is None:

@@ -14,6 +14,7 @@ import tantivy
 
 from fastarchive.dicom.attributes import Level
 from fastarchive.index.conditions import Condition
+from fastarchive.index.disagreements import DISAGREEMENT, decode_tags
 from fastarchive.index.documents import KEY_SEPARATOR, Document, Order
 from fastarchive.index.ledger import is_deleted
 from fastarchive.index.notes import NO_NOTES, QUARANTINE, Notes, Quarantined, in_quarantine
@@ -82,6 +83,20 @@ class View:
         notes = self._snapshot.notes(QUARANTINE)
         notes |= {name: note for (kind, name), note in self._notes.items() if kind == QUARANTINE}
         return sorted(one for note in notes.values() for one in in_quarantine(note, self.is_deleted))
+
+    def disagreements(self) -> dict[str, frozenset[int]]:
+        """Studies whose instances disagree about the study or its patient, and in which attributes (tags)."""
+        notes = self._snapshot.notes(DISAGREEMENT)
+        notes |= {name: note for (kind, name), note in self._notes.items() if kind == DISAGREEMENT}
+        return {study: decode_tags(note) for study, note in sorted(notes.items()) if note}
+
+    def number_of_disagreements(self) -> int:
+        """How many studies those are; cheap."""
+        number = self._snapshot.number_of_notes(DISAGREEMENT)
+        for (kind, name), note in self._notes.items():
+            if kind == DISAGREEMENT:
+                number += bool(note) - bool(self._snapshot.note(kind, name))
+        return number
 
     def get_many(self, level: Level, keys: Iterable[str]) -> list[Document]:
         """The entities with these keys, each once, in no particular order.

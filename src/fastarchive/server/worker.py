@@ -107,7 +107,12 @@ async def work(control: Control, orders: Orders) -> None:
             reserve_bytes=settings.reserve,
             mirror=settings.mirror,
             mirror_wait=settings.mirror_wait,
-            conflicts=conflict_policies(settings.data, settings.conflict_policy, settings.conflict_policies),
+            conflicts=conflict_policies(
+                settings.data,
+                settings.conflict_policy,
+                settings.conflict_policies,
+                settings.other_patient_policy,
+            ),
         ) as archive,
         open_context(
             archive,

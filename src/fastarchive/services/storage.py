@@ -60,6 +60,9 @@ _ANSWERS: Final[Mapping[Outcome, _Answer]] = {
     Outcome.QUARANTINED: _Answer(
         status.COERCION, "quarantined", "UID is stored with other content; this one is in quarantine"
     ),
+    Outcome.OTHER_PATIENT: _Answer(
+        status.COERCION, "quarantined", "patient differs from the study's; this one is in quarantine"
+    ),
 }
 _TAKEN: Final = frozenset({status.SUCCESS, status.COERCION})
 _NO_SPACE: Final = _Answer(status.OUT_OF_RESOURCES, "no-space", "out of resources, nothing was stored")

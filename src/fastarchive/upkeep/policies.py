@@ -10,10 +10,13 @@ from fastarchive.admission import ConflictPolicies, Policy
 from fastarchive.upkeep import holds
 
 
-def conflict_policies(directory: Path, default: str, of_senders: Mapping[str, str]) -> ConflictPolicies:
-    """`default` and `of_senders` name policies: keep-first, replace or quarantine."""
+def conflict_policies(
+    directory: Path, default: str, of_senders: Mapping[str, str], patients: str = "accept"
+) -> ConflictPolicies:
+    """`default` and `of_senders` name policies: keep-first, replace or quarantine; `patients`: accept or quarantine."""
     return ConflictPolicies(
         Policy(default),
         {title: Policy(policy) for title, policy in of_senders.items()},
         partial(holds.locked, directory),
+        patients == "quarantine",
     )

@@ -76,6 +76,7 @@ class WebState:
         self.metrics.index_tail_records.set(tail.records)
         self.metrics.disk_free_bytes.set(free)
         self.metrics.damaged_records.set(len(DamageList(self.settings.data).marks()))
+        self.metrics.disagreeing_studies.set(self.archive.view().number_of_disagreements())
         compacted = read_compacted(self.settings.data)
         self.metrics.compaction_freed_bytes.set(compacted.freed_bytes)
         self.metrics.compaction_completed.set(compacted.completed)
