@@ -17,6 +17,7 @@ SCENARIOS = {
     "import": "files taken in from a folder",
     "scale": "many small instances: import, questions, index deleted and rebuilt",
     "big": "objects of gigabytes there and back: memory of each process",
+    "storage": "bytes and processor time an instance takes in a pack, beside zstd alone",
     "generate": "write synthetic instances as files",
 }
 
