@@ -25,7 +25,7 @@ from typing import IO, Any, ClassVar, Self
 
 from bench.encoding import element
 from bench.modality import Instance
-from bench.requestor import STUDY_ROOT_FIND, VERIFICATION, Context, Requestor
+from bench.requestor import STUDY_ROOT_FIND, VERIFICATION, Context, RequestError, Requestor
 from bench.senders import tool
 
 HOST = "127.0.0.1"
@@ -155,11 +155,16 @@ class Peer(abc.ABC):
         return self.held_of((instance.study.uid, instance.series, instance.sop_instance) for instance in instances)
 
     def held_of(self, instances: Iterable[tuple[str, str, str]]) -> set[str]:
-        """Which of these it holds; UIDs of study, series and instance. C-FIND at IMAGE level, series by series."""
+        """Which of these it holds; UIDs of study, series and instance. C-FIND at IMAGE level, series by series.
+
+        Raises RequestError when a C-FIND fails: what it would have said isn't known then.
+        """
         found: set[str] = set()
         with self.associate(Context(STUDY_ROOT_FIND)) as association:
             for (study, series), _ in groupby(instances, key=itemgetter(0, 1)):
                 answers = association.find(STUDY_ROOT_FIND, image_query(study, series))
+                if status := answers.response.status:
+                    raise RequestError(f"C-FIND for a series ended with {status:04X} {answers.response.comment}")
                 found.update(filter(None, map(sop_instance_in, answers.identifiers)))
         return found
 

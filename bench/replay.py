@@ -261,19 +261,19 @@ class Replay:
                     last=number == len(files),
                 )
 
-    def write(self, output: Path, copies: int) -> list[Path]:
-        """Write so many copies of all files, named by copy and number; the paths."""
-        paths = []
+    def write(self, output: Path, copies: int) -> dict[Path, tuple[str, str, str]]:
+        """Write so many copies of all files, a folder for each series; UIDs of study, series and instance by path."""
+        written = {}
         for copy in range(copies):
             mapping = fresh_uids(self._seed, copy)
             for place, series in enumerate(self._series.values()):
-                folder = output / f"{copy:04d}" / f"{place:05d}"
+                folder = output / f"{copy:04d}-{place:05d}"
                 folder.mkdir(parents=True, exist_ok=True)
                 for number, file in enumerate(series):
                     path = folder / f"{number:05d}.dcm"
                     path.write_bytes(file_with_fresh_uids(file.path.read_bytes(), file.transfer_syntax, mapping))
-                    paths.append(path)
-        return paths
+                    written[path] = (mapping(file.study), mapping(file.series), mapping(file.sop_instance))
+        return written
 
 
 _HEADER = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID"]

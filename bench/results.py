@@ -84,6 +84,8 @@ class PeerResult:
     acknowledged: int = 0
     missing: int | None = None
     """Acknowledged and not found afterwards; None when it wasn't looked for."""
+    syncs: str = ""
+    """Sync calls, counted in a run of their own."""
     growth: list[Growth] = field(default_factory=list)
     verdict: str = ""
     """What a mode concludes: the highest rate within the objective, or what grew."""

@@ -22,7 +22,7 @@ from bench import plots
 from bench.engine import Address
 from bench.fleet import Fleet, Phase, Progress, Report, prefilling
 from bench.growth import Growth, judge
-from bench.ingest import peer_makers
+from bench.ingest import count_syncs, peer_makers
 from bench.monitor import Monitor
 from bench.peers import HOST, PEERS, Fastarchive, Peer, StoreScp
 from bench.pinning import pinned
@@ -73,6 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check", action=argparse.BooleanOptionalAction, default=True, help="look for what was acknowledged"
     )
+    parser.add_argument(
+        "--syncs",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="also count sync calls, in a run under strace",
+    )
     parser.set_defaults(seed=None)
 
 
@@ -102,6 +108,15 @@ def run(options: argparse.Namespace) -> int:
                 with peer:
                     results.append(Measurement(peer, scenario, seed, options).run(count))
                 shutil.rmtree(folder, ignore_errors=True)
+        if options.syncs:
+            for name in filter(PEERS.__contains__, makers):
+                progress(f"{name}: counting sync calls")
+                store = next(work for work in scenario.work if work.kind == "store")
+                counted = count_syncs(makers[name](Path(place) / "traced", True), store.associations, small=store.small)
+                shutil.rmtree(Path(place) / "traced", ignore_errors=True)
+                for result in results:
+                    if result.peer == name:
+                        result.syncs = str(counted)
     text = report_text(scenario, seed, results)
     print("\n" + text)
     document = [plain(result) for result in results]
@@ -375,6 +390,8 @@ def report_text(scenario: Scenario, seed: int, results: list[PeerResult]) -> str
         if result.missing is not None:
             found = f"{result.missing} missing" if result.missing else "all found"
         lines.append(f"- {result.name} ({result.remark}): {result.acknowledged:,} acknowledged, {found}.")
+        if result.syncs:
+            lines.append(f"  Counted under strace: {result.syncs}.")
         if result.verdict:
             lines.append(f"  {result.verdict[:1].upper()}{result.verdict[1:]}.")
     return "\n".join(lines) + "\n"

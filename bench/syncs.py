@@ -7,11 +7,15 @@ writes, and whether the disk keeps its word.
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.peers import Peer
+from bench.process import tree
 from bench.senders import tool
 
 SYNCS = ("fsync", "fdatasync", "msync", "sync_file_range", "syncfs", "sync")
@@ -48,7 +52,7 @@ def traced(output: Path) -> list[str]:
             "-o", str(output)]  # fmt: skip
 
 
-def counted(trace: str) -> tuple[dict[str, int], int]:
+def syncs_in(trace: str) -> tuple[dict[str, int], int]:
     """Sync calls by name, and files opened for synchronous writing, out of the output of strace."""
     calls: Counter[str] = Counter()
     synchronous = 0
@@ -61,3 +65,10 @@ def counted(trace: str) -> tuple[dict[str, int], int]:
         elif _SYNCHRONOUS.search(line):
             synchronous += 1
     return dict(calls), synchronous
+
+
+def end_traced(peer: Peer) -> None:
+    """Ask the server under strace to end: strace itself lets nobody interrupt it."""
+    if peer.pid is not None:
+        for pid in tree(peer.pid)[1:2]:
+            os.kill(pid, signal.SIGTERM)

@@ -13,14 +13,17 @@ from pydicom.filebase import DicomBytesIO
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 
 from bench.__main__ import SCENARIOS, parser
-from bench.ingest import Outcome, make_load, summary_table
+from bench.ingest import Outcome, summary_table
+from bench.loads import make_load
 from bench.modality import Scanner
 from bench.peers import Elsewhere, image_query, sop_instance_in
+from bench.pinning import pinned
 from bench.process import Meter, memory_bytes, parse_pss, parse_stat, percentile, processor_seconds, tree
 from bench.questions import Catalogue, folded, identifier, unique_key
 from bench.report import figure, ratio, table
 from bench.requestor import Context, decode_accept, decode_command, encode_associate, encode_command
 from bench.senders import MissingTool, Sent, parse_log, parse_report, parse_storescu_log, timed, tool
+from bench.syncs import Syncs, syncs_in
 
 LOG = """\
 1795353520.028.727 Requesting Association
@@ -74,6 +77,35 @@ def test_the_log_of_storescu_says_what_was_answered_and_when(tmp_path: Path) -> 
     assert [one.status for one in sent] == [0x0000, 0xA700, 0x0122, 0xC000, None]
     assert {(one.path, one.sop_instance) for one in sent} == {(str(file), instance.sop_instance)}
     assert [one.end - one.start for one in sent] == pytest.approx([0.09] * 4 + [0.0], abs=1e-5)
+
+
+def test_sync_calls_are_counted_in_what_strace_writes() -> None:
+    trace = (
+        '100 openat(AT_FDCWD, "a", O_RDWR|O_CREAT|O_DSYNC, 0644) = 3\n'
+        '100 openat(AT_FDCWD, "O_RDONLY", O_RDONLY) = 4\n'
+        "101 fdatasync(3 <unfinished ...>\n"
+        "100 fsync(4)                          = 0\n"
+        "101 <... fdatasync resumed>)          = 0\n"
+        "101 fdatasync(3)                      = 0\n"
+        "+++ exited with 0 +++\n"
+    )
+    assert syncs_in(trace) == ({"fdatasync": 2, "fsync": 1}, 1)
+    assert str(Syncs(2, {"fsync": 3}, 0)) == "3 fsync for 2 instances"
+    assert Syncs(2, {"fsync": 3}, 0).per_instance == 1.5
+    assert str(Syncs(2, {}, 1)) == "no sync call, 1 files opened for synchronous writing for 2 instances"
+
+
+def test_a_server_can_be_kept_on_fewer_cores() -> None:
+    cores = len(os.sched_getaffinity(0))
+    done = subprocess.run(
+        [*pinned(1), sys.executable, "-c", "import os; print(len(os.sched_getaffinity(0)))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "1\n"
+    with pytest.raises(RuntimeError, match=f"may use {cores}"):
+        pinned(cores + 1)
 
 
 def test_a_missing_program_names_its_package() -> None:
