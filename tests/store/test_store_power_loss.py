@@ -10,7 +10,8 @@ import pytest
 from tests.store.crash_points import power_loss, power_loss_with_index, power_loss_with_mirror
 
 GROUPS = 10
-POINTS = 50
+POINTS = 37
+"""With those below, and those of compaction in tests/upkeep, 500 in all."""
 
 
 @pytest.mark.parametrize("group", range(GROUPS))

@@ -121,7 +121,8 @@ def _is_dead(use: Use, view: View, winner: Document | None, kept: Kept, record: 
         if moved:
             use.elsewhere.add(winner.location.pack)
         return moved
-    return kept.order > winner.order and record.digest == winner.digest and record.received < use.settled
+    same = (record.digest, kept.study, kept.series) == (winner.digest, winner.study, winner.series)
+    return same and kept.order > winner.order and record.received < use.settled
 
 
 def _has_left_quarantine(use: Use, view: View, kept: Kept) -> bool:
