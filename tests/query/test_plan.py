@@ -12,6 +12,7 @@ from fastarchive.dicom.dictionary import tag_of
 from fastarchive.dicom.matching import Matching
 from fastarchive.index.conditions import Everything, Grams, Term
 from fastarchive.query.criteria import criteria_of
+from fastarchive.query.execute import matches
 from fastarchive.query.explain import CLAUSES, RULES, explain
 from fastarchive.query.keywords import explained
 from fastarchive.query.options import FindOptions
@@ -173,3 +174,31 @@ def test_explain_says_when_it_was_stopped() -> None:
 
 def test_every_kind_of_matching_has_its_clause() -> None:
     assert set(CLAUSES) == set(RULES) == set(Matching)
+
+
+def test_explain_names_the_rule_of_the_vr_and_what_was_combined() -> None:
+    keys = {"StudyDate": "20240101-20240102", "StudyTime": "1000-1100", "NumberOfStudyRelatedSeries": "1"}
+
+    def rules(options: FindOptions) -> dict[str, str]:
+        return {key.keyword: key.rule for key in explain(plan(query("STUDY", keys, options=options), VIEW)).keys}
+
+    apart = {"StudyDate": "M14", "StudyTime": "M15", "NumberOfStudyRelatedSeries": "M4"}
+    assert rules(FindOptions()) == apart
+    assert rules(FindOptions(combined_datetime=True)) == {**apart, "StudyDate": "M17", "StudyTime": "M17"}
+
+
+def test_a_long_list_of_uids_does_not_drive_where_another_key_is_rarer() -> None:
+    view = MemoryView(
+        documents_of(
+            Instance("P", f"1.{n}", f"1.{n}.1", f"9.{n}", {"AccessionNumber": "X" if n == 3 else "Y"})
+            for n in range(200)
+        )
+    )
+    uids = "\\".join(f"1.{n}" for n in range(150))
+    rare = plan(query("STUDY", StudyInstanceUID=uids, AccessionNumber="X"), view)
+    assert rare.root.source == Scan(Level.STUDY, Term(tag_of("AccessionNumber"), ("X",)))
+    assert [match.study.key for page in matches(rare, view) for match in page if match.study] == ["1.3"]
+    common = plan(query("STUDY", StudyInstanceUID=uids, AccessionNumber="Y"), view)
+    assert isinstance(common.root.source, Lookup)
+    few = plan(query("STUDY", StudyInstanceUID="1.1\\1.3", AccessionNumber="X"), view)
+    assert isinstance(few.root.source, Lookup)

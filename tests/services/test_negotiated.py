@@ -91,6 +91,18 @@ def test_N5_no_worklist_no_answer_for_it(tmp_path: Path) -> None:
         assert said == {StudyRootFind: b"\1"}
 
 
+@pytest.mark.parametrize("offered", [b"", b"\1\1\1\1\1\1\1"])
+@pytest.mark.parametrize("view", ["ENHANCED", "CLASSIC", ""])
+def test_N3_F3_there_is_no_other_view_than_what_was_received(tmp_path: Path, offered: bytes, view: str) -> None:
+    """Byte 5 is answered 0, so Query/Retrieve View is no key: FF01 tells that instances are found as they came."""
+    with serving(tmp_path) as loopback:
+        fill(loopback.archive, [slice_of()])
+        keys = {**SERIES, "StudyInstanceUID": "1.2.826.1.1", "QueryRetrieveView": view}
+        given = {StudyRootFind: offered} if offered else {}
+        _, statuses = answered(loopback, given, (StudyRootFind,), **keys)
+        assert statuses == [[0xFF01, 0x0000]]
+
+
 @pytest.mark.parametrize("priority", [0, 1, 2])
 def test_F12_priority_changes_nothing(monkeypatch: pytest.MonkeyPatch, priority: int) -> None:
     request = Command(

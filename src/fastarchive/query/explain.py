@@ -12,15 +12,16 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from fastarchive.dicom.attributes import ANSWERED_AT_EVERY_LEVEL, UNIQUE_KEYS, Level
-from fastarchive.dicom.dictionary import keyword_of, vr_of
-from fastarchive.dicom.matching import Matching
+from fastarchive.dicom.dictionary import keyword_of
+from fastarchive.dicom.matching import NUMERIC_VRS, Matching
 from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, Range, Term
 from fastarchive.index.view import View
 from fastarchive.query.computed import AGGREGATES
-from fastarchive.query.criteria import criteria_of
+from fastarchive.query.criteria import MomentCriterion, criteria_of
 from fastarchive.query.identifier import Key, Use
 from fastarchive.query.narrow import EVERYTHING, narrow
 from fastarchive.query.plan import Lookup, Plan, Scan, Select, Trace, Walk
+from fastarchive.query.wording import describe
 
 CLAUSES: Final = {
     Matching.SINGLE: "C.2.2.2.1",
@@ -45,6 +46,13 @@ RULES: Final = {
     Matching.FUZZY: "M22",
 }
 """The rule of ``dicom.matching`` each kind of matching begins with."""
+
+_RULES_OF_VR: Final = {
+    (Matching.RANGE, "TM"): "M15",
+    (Matching.RANGE, "DT"): "M16",
+    **{(Matching.SINGLE, vr): "M4" for vr in NUMERIC_VRS},
+}
+"""Where another rule says more of a VR."""
 
 _NEGOTIATED: Final = {
     "combined_datetime": "dates and times combined",
@@ -189,7 +197,10 @@ def explain(
     used = set(_tags_of_plan(plan.root))
     help_of_index: dict[int, str] = {}
     residual: list[str] = []
+    combined: set[int] = set()
     for criterion in criteria_of(query):
+        if isinstance(criterion, MomentCriterion):
+            combined |= {matcher.tag for matcher in criterion.matchers}
         condition = narrow(criterion)
         tags = {matcher.tag for matcher in criterion.matchers}
         if condition == EVERYTHING or not tags & used:
@@ -202,7 +213,7 @@ def explain(
         model=query.model.value,
         relational=query.options.relational,
         options=tuple(words for name, words in _NEGOTIATED.items() if getattr(query.options, name)),
-        keys=tuple(_key(key, help_of_index) for key in query.keys),
+        keys=tuple(_key(key, help_of_index, combined) for key in query.keys),
         step=_step(plan.root, view, trace, values),
         residual=tuple(residual),
         headers=_headers(plan, view, trace),
@@ -211,7 +222,7 @@ def explain(
     )
 
 
-def _key(key: Key, help_of_index: dict[int, str]) -> KeyNote:
+def _key(key: Key, help_of_index: dict[int, str], combined: set[int]) -> KeyNote:
     kind = "unknown" if key.use in (Use.UNSUPPORTED, Use.UNSCOPED) else key.kind.value
     computed = key.tag in AGGREGATES or key.tag in ANSWERED_AT_EVERY_LEVEL
     if key.use not in (Use.MATCH, Use.RETURN):
@@ -220,13 +231,17 @@ def _key(key: Key, help_of_index: dict[int, str]) -> KeyNote:
         return KeyNote(key.name, kind, key.use, rule="Q8")
     if key.header is not None and key.header.sequence is not None and key.header.decides:
         return KeyNote(key.name, kind, key.use, "sequence", "C.2.2.2.6", "M19", "none, headers are read")
+    if key.tag in combined:
+        index = help_of_index.get(key.tag)
+        return KeyNote(key.name, kind, key.use, "combined range", CLAUSES[Matching.RANGE], "M17", index, computed)
     matching = Matching.UNIVERSAL if key.matcher is None else key.matcher.matching
     if key.header is not None and key.header.matching is not None:
         matching = key.header.matching
     index = help_of_index.get(key.tag) if key.use is Use.MATCH else None
     if key.header is not None and key.header.decides:
         index = "none, headers are read"
-    return KeyNote(key.name, kind, key.use, matching.value, CLAUSES[matching], RULES[matching], index, computed)
+    rule = _RULES_OF_VR.get((matching, key.vr), RULES[matching])
+    return KeyNote(key.name, kind, key.use, matching.value, CLAUSES[matching], rule, index, computed)
 
 
 def _headers(plan: Plan, view: View | None, trace: Trace | None) -> HeaderNote | None:
@@ -366,38 +381,3 @@ def _tags_of(condition: Condition) -> Iterator[int]:
                 yield from _tags_of(part)
         case Everything():
             return
-
-
-def describe(condition: Condition, *, values: bool = True) -> str:
-    """A condition in words, without the values asked for when there are many, or none are wanted."""
-    match condition:
-        case Everything():
-            return "everything"
-        case Term(tag, wanted):
-            if len(wanted) == 1:
-                return f"{keyword_of(tag)} {f'is {wanted[0]}' if values else 'is one value'}"
-            return f"{keyword_of(tag)} is one of {len(wanted)}"
-        case Range(tag, low, high):
-            if not values:
-                return f"{keyword_of(tag)} in a range"
-            return f"{keyword_of(tag)} from {_bound(tag, low)} to {_bound(tag, high)}"
-        case Grams(tag, pieces, start, end):
-            if not values:
-                return f"{keyword_of(tag)} holds pieces of text"
-            text = "…".join(pieces)
-            return f"{keyword_of(tag)} holds {'' if start else '…'}{text}{'' if end else '…'}"
-        case And(parts):
-            return " and ".join(describe(part, values=values) for part in parts)
-        case Or(parts):
-            return "(" + " or ".join(describe(part, values=values) for part in parts) + ")"
-
-
-def _bound(tag: int, bound: int | None) -> str:
-    """An end of a range as people write it: a date, or a time of the day given in microseconds."""
-    if bound is None:
-        return "…"
-    if vr_of(tag) != "TM":
-        return str(bound)
-    seconds, fraction = divmod(bound, 1_000_000)
-    text = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-    return f"{text}.{fraction:06d}" if fraction else text

@@ -19,6 +19,8 @@ from fastarchive.query.headers import HeaderWork
 from fastarchive.query.identifier import FindQuery
 from fastarchive.query.narrow import EVERYTHING, both, narrow_all
 
+LONG_LIST: Final = 100
+"""UIDs from which on a list may be worth less than another condition; fewer are looked up before that is weighed."""
 WALK_ADVANTAGE: Final = 4
 """Walking down pays when the entities above are this many times fewer than those a scan would look at."""
 
@@ -130,7 +132,11 @@ class _Planner:
     def _source(self, level: Level, own: Sequence[Criterion], above: Sequence[Criterion]) -> Lookup | Scan | Walk:
         uids = None if level is Level.PATIENT else _named(level, own)
         if uids is not None:
-            return Lookup(level, uids)
+            others = narrow_all(criterion for criterion in own if not _is_unique_key(level, criterion))
+            if len(uids) < LONG_LIST or others == EVERYTHING:
+                return Lookup(level, uids)
+            rarer = self._view.estimate(level, others) * WALK_ADVANTAGE <= len(uids)
+            return Scan(level, others) if rarer else Lookup(level, uids)
         condition = narrow_all(own)
         # Entities above that are named bound the search by themselves; the nearest are the smallest scope.
         for upper in reversed(level.above):
@@ -163,10 +169,14 @@ class _Planner:
                 return self._estimate(parents)
 
 
+def _is_unique_key(level: Level, criterion: Criterion) -> bool:
+    return isinstance(criterion, AttributeCriterion) and criterion.matcher.tag == UNIQUE_KEYS[level]
+
+
 def _named(level: Level, criteria: Iterable[Criterion]) -> tuple[str, ...] | None:
     """The values the unique key of a level must have one of, if the criteria name them."""
     for criterion in criteria:
-        if isinstance(criterion, AttributeCriterion) and criterion.matcher.tag == UNIQUE_KEYS[level]:
+        if isinstance(criterion, AttributeCriterion) and _is_unique_key(level, criterion):
             matcher = criterion.matcher
             if matcher.matching in (Matching.SINGLE, Matching.UID_LIST) and not matcher.match_unknown:
                 return tuple(dict.fromkeys(matcher.alternatives))
