@@ -274,6 +274,11 @@ class Settings(BaseModel):
         "true or false",
         default=False,
     )
+    match_unknown_for: AETitles = _field(
+        "Calling AE titles for which match_unknown holds, while it is off for everybody else.",
+        "a list of AE titles",
+        default=(),
+    )
     character_sets: CharacterSets = _field(
         "Character sets that the text of some senders is really in, whatever they declare, by calling AE title: for"
         " what they store from then on (found and answered so, kept as it came) and for what they ask. The option is"

@@ -100,5 +100,6 @@ def test_M21_unknown_values_match_where_that_is_set(tmp_path: Path) -> None:
         store(loopback, [dataset])
         assert [status for status, _ in find(loopback, StudyRootFind, StudyInstanceUID="", **keys)] == [0xFF00, 0]
         assert [status for status, _ in find(loopback, StudyRootFind, StudyInstanceUID="1.9", **keys)] == [0]
-    with serving(tmp_path) as loopback:
-        assert [status for status, _ in find(loopback, StudyRootFind, StudyInstanceUID="", **keys)] == [0]
+    for ours, found in (("SCU", [0xFF00, 0]), ("OTHER", [0])):
+        with serving(tmp_path, match_unknown_for=[ours]) as loopback:
+            assert [status for status, _ in find(loopback, StudyRootFind, StudyInstanceUID="", **keys)] == found

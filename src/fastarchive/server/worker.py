@@ -121,6 +121,7 @@ async def work(control: Control, orders: Orders) -> None:
             metrics=metrics,
             accept_unknown_sop_classes=settings.accept_unknown_sop_classes,
             match_unknown=settings.match_unknown,
+            match_unknown_for=settings.match_unknown_for,
             character_sets=settings.character_sets,
             limits=service_limits(settings),
             query_limits=settings.query_limits,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
@@ -69,6 +69,8 @@ class ServiceContext:
     peers: Mapping[str, Peer] = field(default_factory=dict)
     accept_unknown_sop_classes: bool = True
     match_unknown: bool = False
+    match_unknown_for: Collection[str] = ()
+    """Calling AE titles for which unknown values match though they don't for everybody (M21)."""
     character_sets: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = Limits()
     arrivals: Arrivals = field(default_factory=Arrivals)
@@ -100,6 +102,7 @@ def open_context(
     metrics: Metrics | None = None,
     accept_unknown_sop_classes: bool = True,
     match_unknown: bool = False,
+    match_unknown_for: Collection[str] = (),
     character_sets: Mapping[str, str] | None = None,
     limits: Limits | None = None,
     query_limits: Mapping[str, QueryLimits] | None = None,
@@ -125,6 +128,7 @@ def open_context(
             peers=peers,
             accept_unknown_sop_classes=accept_unknown_sop_classes,
             match_unknown=match_unknown,
+            match_unknown_for=frozenset(match_unknown_for),
             character_sets=character_sets or {},
             limits=limits,
             limits_by_caller={title: _limited(limits, special) for title, special in (query_limits or {}).items()},

@@ -107,7 +107,7 @@ async def handle(association: Association, message: Message, context: ServiceCon
         model=known[0],
         options=FindOptions.agreed(
             association.extended_negotiation.get(message.context.abstract_syntax),
-            match_unknown=context.match_unknown,
+            match_unknown=context.match_unknown or caller in context.match_unknown_for,
             declared_character_set=context.character_sets.get(caller),
             headers=True,
         ),
