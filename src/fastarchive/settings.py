@@ -206,6 +206,20 @@ class Settings(BaseModel):
         default=ByteSize(20 * 2**20),
         ge=2**20,
     )
+    retention: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = _field(
+        "File with the retention rules (see `fastarchive retention --help`). Without one nothing is ever deleted but by"
+        " hand.",
+        "a TOML file; empty: none",
+        default=None,
+    )
+    retention_hours: float = _field(
+        "How often the rules are applied in the background; what they let go is deleted without asking. By default only"
+        " `fastarchive retention apply` does it.",
+        "hours, 0 (never) to 8760",
+        default=0.0,
+        ge=0,
+        le=8760,
+    )
     compact_days: float = _field(
         "Once in so many days the space of what was deleted is given back, in the background: packs with much dead"
         " space are rewritten and small ones joined.",

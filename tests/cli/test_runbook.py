@@ -111,6 +111,24 @@ def test_conflicts(tmp_path: Path) -> None:
     assert [one["value"] for one in disagreement["values"]] == ["RELEASED", "ANOTHER"]
 
 
+def test_retention_as_the_runbook_writes_the_rules(crashed: Path, tmp_path: Path) -> None:
+    everything_is_there(crashed)
+    page = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text()
+    start = page.index("    [[rule]]")
+    rules = tmp_path / "rules.toml"
+    rules.write_text(page[start : page.index("Rules are about", start)])
+    assert command("retention", "plan", "--rules", rules, "--data", crashed, "--json")["rules"] == []
+    rules.write_text(rules.read_text().replace('["SR"]', '["OT"]').replace("3650", "1"))
+    plan = command("retention", "plan", "--rules", rules, "--data", crashed, "--json")
+    assert [(rule["name"], len(rule["studies"])) for rule in plan["rules"]] == [("dose sheets", 1)]
+    everything_is_there(crashed)
+    command("retention", "apply", "--rules", rules, "--data", crashed, "--yes")
+    (deletion,) = command("deletions", "--data", crashed, "--json")
+    assert deletion["reason"] == "retention: dose sheets"
+    with Archive.open(crashed, read_only=True) as archive:
+        assert archive.status()["instances"] == 0
+
+
 def test_an_index_made_from_damaged_metadata_is_made_anew(crashed: Path) -> None:
     everything_is_there(crashed)
     mirror = crashed.with_name("mirror")

@@ -17,6 +17,7 @@ from fastarchive.cli import (
     compact,
     conflicts,
     delete,
+    deletions,
     echo,
     export,
     find,
@@ -25,6 +26,7 @@ from fastarchive.cli import (
     quarantine,
     reindex,
     restore,
+    retention,
     serve,
     settings_page,
     status,
@@ -75,6 +77,8 @@ app.command("find")(find.find)
 app.command("status")(status.status)
 app.command("export")(export.export)
 app.command("delete")(delete.delete)
+app.command("deletions")(deletions.deletions)
+app.command("retention")(retention.retention)
 app.command("hold")(hold.hold)
 app.command("conflicts")(conflicts.conflicts)
 app.command("quarantine")(quarantine.quarantine)

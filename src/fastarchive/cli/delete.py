@@ -70,7 +70,7 @@ def delete(
                 settings.data,
                 plan,
                 reason=reason or "",
-                operator=_operator(),
+                operator=operator(),
                 mirror=settings.mirror,
                 mirror_wait=settings.mirror_wait,
             )
@@ -137,7 +137,8 @@ def _confirm(plan: Plan) -> None:
         fail("nothing was deleted")
 
 
-def _operator() -> str:
+def operator() -> str:
+    """Who deletes: the user this runs as."""
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):  # a user without a name

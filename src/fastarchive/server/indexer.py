@@ -14,6 +14,7 @@ from fastarchive.index.writer import IndexBusy, IndexWriter
 from fastarchive.server.compacting import keep_compacted
 from fastarchive.server.control import RECOVER, Control
 from fastarchive.server.recovery import keep_mirror, recover_in_background, recover_packs
+from fastarchive.server.retaining import keep_retained
 from fastarchive.server.scrubbing import keep_verified
 
 logger = logging.getLogger("fastarchive.server.indexer")
@@ -53,6 +54,8 @@ def main() -> int:
     settings = orders.settings
     if settings.verify_days:
         keep_verified(data, mirror, days=settings.verify_days, rate=settings.verify_rate, stop=stop)
+    if settings.retention is not None and settings.retention_hours:
+        keep_retained(settings, stop)
     if settings.compact_days:
         keep_compacted(settings, stop)
     writer = open_writer(data, mirror, stop, control)

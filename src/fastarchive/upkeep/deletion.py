@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Final
 
 from fastarchive.dicom.attributes import SPECIFIC_CHARACTER_SET, Level
-from fastarchive.dicom.elements import Element, encode
+from fastarchive.dicom.elements import Element, ElementError, encode, walk
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE
 from fastarchive.index.documents import Document
 from fastarchive.index.view import View
 from fastarchive.store.encoding import EncodedRecord
+from fastarchive.store.follow import Follower
 from fastarchive.store.log import Log
 from fastarchive.store.mirror import MirrorWait
-from fastarchive.store.record import deletion
+from fastarchive.store.record import Record, RecordKind, deletion
 from fastarchive.upkeep import holds
 from fastarchive.upkeep.selection import Selection, instances_of
 
@@ -66,8 +67,9 @@ class Plan:
     level: Level
     missing: tuple[str, ...]
     studies: dict[str, PlannedStudy] = field(default_factory=dict)
-    targets: dict[tuple[str, str, str], None] = field(default_factory=dict)
-    """Study, series and instance of each deletion record; the lower ones empty where all of it goes."""
+    targets: dict[tuple[str, str, str], int | None] = field(default_factory=dict)
+    """Study, series and instance of each deletion record, the lower ones empty where all of it goes. What was received
+    before the moment given (nanoseconds since the epoch) goes; None: everything received until it is deleted."""
     newest: int = 0
     """When the last of the instances was received, in nanoseconds since the epoch."""
 
@@ -128,17 +130,65 @@ def delete(
         if held := plan.held(on_hold):
             raise OnHold(held)
         _wait_past(plan.newest)
-        targets = list(plan.targets)
+        targets = list(plan.targets.items())
         with Log(directory, seal_size=_PACK_SIZE, mirror=mirror, mirror_wait=MirrorWait(mirror_wait)) as log:
             for start in range(0, len(targets), _BATCH):
                 now = time.time_ns()
                 batch = [
-                    EncodedRecord.of(replace(deletion(now, study, series, instance), attributes=attributes))
-                    for study, series, instance in targets[start : start + _BATCH]
+                    EncodedRecord.of(replace(deletion(moment or now, *names), attributes=attributes))
+                    for names, moment in targets[start : start + _BATCH]
                 ]
                 for future in log.append_batch(batch):
                     future.result()
     return len(targets)
+
+
+@dataclass(frozen=True, slots=True)
+class PastDeletion:
+    """A deletion in the log."""
+
+    moment: int
+    """Nanoseconds since the epoch; what was received before it is gone."""
+    level: Level
+    study: str
+    series: str
+    """Empty where the whole study was deleted."""
+    sop_instance: str
+    """Empty where a whole study or series was deleted."""
+    operator: str
+    reason: str
+
+
+def past_deletions(directory: Path, mirror: Path | None = None) -> list[PastDeletion]:
+    """All deletions in the log of a data directory, oldest first. Raises OSError."""
+    found: dict[tuple[int, int, int], PastDeletion] = {}
+    with Follower(directory, mirror=mirror) as follower:
+        while records := follower.poll(_BATCH):
+            for location, record in records:
+                if record.kind is RecordKind.DELETION:
+                    found[record.order(location)] = _past(record)
+    return [found[order] for order in sorted(found)]
+
+
+def _past(record: Record) -> PastDeletion:
+    said = {element.tag: element.value.decode("utf-8", "replace").strip() for element in _walked(record.attributes)}
+    level = Level.IMAGE if record.sop_instance else Level.SERIES if record.series else Level.STUDY
+    return PastDeletion(
+        record.received,
+        level,
+        record.study,
+        record.series,
+        record.sop_instance,
+        said.get(OPERATORS_NAME, "") or record.calling_ae,
+        said.get(TEXT_VALUE, ""),
+    )
+
+
+def _walked(attributes: bytes) -> list[Element]:
+    try:
+        return list(walk(attributes, EXPLICIT_LITTLE))
+    except ElementError:
+        return []
 
 
 def _target(level: Level, instance: Document) -> tuple[str, str, str]:
