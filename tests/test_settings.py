@@ -183,3 +183,12 @@ def test_query_limits_that_are_none_are_told(wrong: str) -> None:
     said = problems({"query_limits": [wrong]})
     assert said.startswith("query_limits = ")
     assert "allowed: AET=NAME:NUMBER" in said
+
+
+def test_private_transfer_syntaxes_are_uids_that_are_not_the_standards() -> None:
+    named = {"FASTARCHIVE_PRIVATE_TRANSFER_SYNTAXES": "1.2.840.113619.5.2, 1.3.46.670589.33.1.4.1"}
+    loaded = settings.load(environ=named)
+    assert loaded.private_transfer_syntaxes == ("1.2.840.113619.5.2", "1.3.46.670589.33.1.4.1")
+    for wrong in (["1.2.840.10008.1.2"], ["1.2..3"], ["x"], 7):
+        with pytest.raises(settings.SettingsError, match="private_transfer_syntaxes"):
+            settings.load({"private_transfer_syntaxes": wrong}, environ={})

@@ -19,6 +19,9 @@ _CHARACTER_SET: Final = re.compile(
     "|ISO 2022 IR (6|13|58|87|100|101|109|110|126|127|138|144|148|149|159|166|203)|GB18030|GBK"
 )
 _MOST: Final = 2**53
+_UID: Final = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+_UID_LENGTH: Final = 64
+_STANDARD_ROOT: Final = "1.2.840.10008."
 _Value = TypeVar("_Value")
 
 
@@ -167,8 +170,22 @@ def _parse_ae_titles(value: object) -> object:
     return tuple(parse_ae_title(title) for title in value)
 
 
+def _parse_uids(value: object) -> object:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list | tuple):
+        raise ValueError("not a list of UIDs")
+    for uid in value:
+        if not isinstance(uid, str) or len(uid) > _UID_LENGTH or not _UID.fullmatch(uid):
+            raise ValueError(f"{uid!r} is not a UID")
+        if uid.startswith(_STANDARD_ROOT):
+            raise ValueError(f"{uid} belongs to the standard")
+    return tuple(value)
+
+
 AETitle = Annotated[str, BeforeValidator(parse_ae_title)]
 AETitles = Annotated[tuple[str, ...], BeforeValidator(_parse_ae_titles)]
+PrivateUIDs = Annotated[tuple[str, ...], BeforeValidator(_parse_uids)]
 Peers = Annotated[
     dict[str, Peer],
     BeforeValidator(_parse_peers),

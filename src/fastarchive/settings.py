@@ -29,7 +29,15 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from fastarchive.setting_values import AETitle, AETitles, CharacterSets, ConflictPolicies, Peers, QueryLimitsByTitle
+from fastarchive.setting_values import (
+    AETitle,
+    AETitles,
+    CharacterSets,
+    ConflictPolicies,
+    Peers,
+    PrivateUIDs,
+    QueryLimitsByTitle,
+)
 
 ENVIRONMENT_PREFIX = "FASTARCHIVE_"
 
@@ -126,6 +134,12 @@ class Settings(BaseModel):
         "Store instances of private SOP classes and of those younger than this version, too.",
         "true or false",
         default=True,
+    )
+    private_transfer_syntaxes: PrivateUIDs = _field(
+        "Private transfer syntaxes to accept for storage, too. What comes in them is kept as it is and sent only to"
+        " peers that take them. Their data sets have to be in Explicit VR Little Endian up to the pixels (PS3.5 A.4).",
+        "a list of UIDs; none of the standard's",
+        default=(),
     )
     maximum_pdu: int = _field(
         "Largest P-DATA-TF PDU a peer may send, in bytes; told to it when the association is negotiated.",

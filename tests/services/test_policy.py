@@ -98,3 +98,11 @@ def test_A1_titles() -> None:
     assert named.called_titles == {"ARCHIVE"}
     assert named.calling("CT1", "ARCHIVE", "10.0.0.1")
     assert not named.calling("CT3", "ARCHIVE", "10.0.0.1")
+
+
+def test_private_transfer_syntaxes_are_taken_for_storage_when_they_are_named() -> None:
+    private = "1.2.840.113619.5.2"
+    policy = acceptor_policy(private_transfer_syntaxes=(private,))
+    assert policy.transfer_syntaxes(CT) == (*ALL_TRANSFER_SYNTAXES, private)
+    assert private not in (policy.transfer_syntaxes(STUDY_ROOT_FIND) or ())
+    assert private not in (acceptor_policy().transfer_syntaxes(CT) or ())

@@ -14,6 +14,7 @@ from fastarchive.services.suboperations import (
     choose_context,
     failed_list,
     plan_voyages,
+    why_declined,
 )
 from fastarchive.store.record import Location
 from fastarchive.upperlayer import Command, CommandField, PresentationContext
@@ -149,3 +150,10 @@ def test_R8_an_instance_is_sent_as_stored_if_that_was_accepted() -> None:
 
 def test_R11_without_the_role_of_an_scu_nothing_is_sent() -> None:
     assert choose_context([context(CT, EXPLICIT, as_scu=False)], instance()) is None
+
+
+def test_R11_why_nothing_is_sent_is_told_apart() -> None:
+    assert "no context was accepted" in why_declined([context(MR, EXPLICIT)], instance())
+    assert "did not select the SCP role" in why_declined([context(CT, EXPLICIT, as_scu=False)], instance())
+    assert f"neither in {JPEG}" in why_declined([context(CT, EXPLICIT)], instance(transfer_syntax=JPEG))
+    assert f"neither in {JPEG}" in why_declined([context(CT, EXPLICIT, as_scu=False)], instance(transfer_syntax=JPEG))

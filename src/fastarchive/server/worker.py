@@ -78,6 +78,7 @@ async def serve_dicom(listener: socket.socket, settings: Settings, context: Serv
             called_titles=context.ae_titles if settings.check_called_ae_title else None,
             calling_titles=settings.allowed_calling_ae_titles,
             accept_unknown_sop_classes=settings.accept_unknown_sop_classes,
+            private_transfer_syntaxes=settings.private_transfer_syntaxes,
             maximum_length=settings.maximum_pdu,
         ),
         handler=partial(handle_association, context=context),

@@ -61,6 +61,7 @@ def acceptor_policy(
     called_titles: Collection[str] | None = None,
     calling_titles: Collection[str] = (),
     accept_unknown_sop_classes: bool = True,
+    private_transfer_syntaxes: Sequence[str] = (),
     maximum_length: int = 128 * 1024,
 ) -> AcceptorPolicy:
     """The archive's policy.
@@ -68,17 +69,20 @@ def acceptor_policy(
     `called_titles`: the AE titles it may be called by, None for any (A1: others are rejected 1/1/7). `calling_titles`:
     who may call, nobody named means anybody (others 1/1/3). `maximum_length`: the longest P-DATA-TF it takes, bytes.
 
+    `private_transfer_syntaxes` are accepted for storage besides those of the standard.
+
     Within a context the requestor's first transfer syntax that is known wins: it is the one the requestor has the
     instance in, and everything is stored as received. Only where that is implicit VR or big endian and explicit VR
     little endian was proposed beside it, the latter is taken: it says what private elements are.
     """
     allowed = frozenset(calling_titles)
+    storage_transfer_syntaxes = (*ALL_TRANSFER_SYNTAXES, *private_transfer_syntaxes)
 
     def transfer_syntaxes(abstract_syntax: str) -> Sequence[str] | None:
         if abstract_syntax == VERIFICATION or model_of(abstract_syntax) is not None:
             return _IDENTIFIER_TRANSFER_SYNTAXES
         if is_storage(abstract_syntax, accept_unknown_sop_classes):
-            return ALL_TRANSFER_SYNTAXES
+            return storage_transfer_syntaxes
         return None
 
     def calling(calling_ae: str, called_ae: str, host: str) -> bool:

@@ -14,7 +14,7 @@ from fastarchive.dicom.layout import Buffer
 from fastarchive.services.context import ServiceContext
 from fastarchive.services.conversion import ConversionError, convert
 from fastarchive.services.faults import log_unexpected
-from fastarchive.services.suboperations import Instance, Outcome, choose_context
+from fastarchive.services.suboperations import Instance, Outcome, choose_context, why_declined
 from fastarchive.services.threads import Threads
 from fastarchive.store.blobs import DamagedInstance, Reader
 from fastarchive.upperlayer import Association, AssociationAborted, Command, CommandField, PresentationContext
@@ -116,7 +116,7 @@ class Sender:
         kind = (instance.sop_class, instance.transfer_syntax)
         if kind not in self._declined:
             self._declined.add(kind)
-            _log.warning("not sent: the other side takes SOP class %s neither in %s nor rewritten", *kind)
+            _log.warning("not sent: %s", why_declined(self._contexts, instance))
 
     async def _store(self, instance: Instance, ready: _Ready) -> Outcome:
         """One C-STORE request and its response."""

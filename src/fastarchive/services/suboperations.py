@@ -6,7 +6,7 @@ Everything here is pure; the sending itself is in :mod:`fastarchive.services.sen
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -17,7 +17,7 @@ from fastarchive.services.conversion import TARGETS, can_convert
 from fastarchive.store.record import Location
 from fastarchive.upperlayer import Command, PresentationContext, ProposedContext
 
-__all__ = ["Instance", "Outcome", "Tally", "Voyage", "choose_context", "failed_list", "plan_voyages"]
+__all__ = ["Instance", "Outcome", "Tally", "Voyage", "choose_context", "failed_list", "plan_voyages", "why_declined"]
 
 MAXIMUM_CONTEXTS: Final = 128
 """Presentation contexts in one association: odd identifiers from 1 to 255 (PS3.8 9.3.2.2)."""
@@ -168,3 +168,13 @@ def choose_context(contexts: Iterable[PresentationContext], instance: Instance) 
         if target in usable and can_convert(instance.transfer_syntax, target):
             return usable[target]
     return None
+
+
+def why_declined(contexts: Iterable[PresentationContext], instance: Instance) -> str:
+    """Why :func:`choose_context` finds none, for the log."""
+    of_class = [context for context in contexts if context.abstract_syntax == instance.sop_class]
+    if not of_class:
+        return f"no context was accepted for SOP class {instance.sop_class}"
+    if choose_context([replace(context, as_scu=True) for context in of_class], instance) is not None:
+        return f"the other side did not select the SCP role for SOP class {instance.sop_class}"
+    return f"the other side takes SOP class {instance.sop_class} neither in {instance.transfer_syntax} nor rewritten"
