@@ -30,9 +30,10 @@ class Growth:
 
     @property
     def grows(self) -> bool:
-        """Whether it rises faster than allowed, and by more than its own scatter."""
+        """Whether it rises faster than allowed, by more than its own scatter, and by a tenth of an hour's limit: what
+        caches take in a minute is no rate."""
         rise = self.per_hour * self.hours
-        return self.per_hour > self.limit and rise > 3 * self.scatter
+        return self.per_hour > self.limit and rise > max(3 * self.scatter, self.limit / 10)
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:

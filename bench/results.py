@@ -215,7 +215,7 @@ def growth_table(results: Sequence[PeerResult]) -> str:
     rows: list[list[object]] = [
         [
             result.name,
-            f"{one.name}, {one.unit}",
+            f"{one.name}, {one.unit}" if one.unit else one.name,
             one.first,
             one.last,
             f"{one.per_hour:+.3g}",

@@ -202,21 +202,21 @@ class _RetrieveTask(Task):
         self._series = series
         self._arrives = arrives
         self._count = len(series.acknowledged)
-        self._arrived = 0
+        self._arrived: list[str] = []
         self._size = 0
 
     def take(self, event: Answered | Delivered) -> Verdict | None:
         if isinstance(event, Delivered):
-            self._arrived += 1
+            self._arrived.append(event.sop_instance)
             self._size += event.size
             return None
         if event.response.status in PENDING:
             return None
         if event.response.status:
-            return Verdict(f"status {event.response.status:04X}", size=self._size, items=self._arrived)
+            return Verdict(f"status {event.response.status:04X}", size=self._size, items=len(self._arrived))
         if self._arrives:
-            wrong = (self._arrived, self._size) != (self._count, self._series.size)
-            return Verdict(wrong=wrong, size=self._size, items=self._arrived)
+            wrong = sorted(self._arrived) != sorted(self._series.acknowledged)
+            return Verdict(wrong=wrong, size=self._size, items=len(self._arrived))
         completed = event.response.number(_COMPLETED)
         return Verdict(wrong=completed != self._count, size=self._series.size, items=completed or 0)
 

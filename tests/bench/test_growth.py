@@ -45,6 +45,13 @@ def test_what_settles_at_first_is_no_growth() -> None:
     assert not growth.grows
 
 
+def test_a_little_in_a_short_time_is_no_rate() -> None:
+    growth = judge("memory", "MB", course(per_hour=200, noise=0.1, seconds=90), limit=64)
+    assert growth
+    assert growth.per_hour > 150
+    assert not growth.grows
+
+
 def test_outliers_do_not_move_the_slope() -> None:
     points = [(float(x), 2.0 * x + (10_000 if x % 5 == 0 else 0)) for x in range(50)]
     assert slope(points) == pytest.approx(2.0, rel=0.2)
