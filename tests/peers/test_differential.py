@@ -106,7 +106,17 @@ QUESTIONS: Final[dict[str, Question]] = {
     "patients by name": Question("PATIENT", {"PatientName": "*SMITH*"}, PATIENT_ROOT_FIND),
     "studies of a patient": Question("STUDY", {"PatientID": "P1001"}, PATIENT_ROOT_FIND),
     "Q3 studies of nobody in Patient Root": Question("STUDY", {"StudyDate": "20240115"}, PATIENT_ROOT_FIND),
-    "unknown key": study(SliceThickness="5", PatientID="P1001"),
+    "header key that no study has": study(SliceThickness="5", PatientID="P1001"),
+    "header key in every study": study(SliceThickness="5"),
+    "header key of a patient's studies": study(PhotometricInterpretation="MONOCHROME2", PatientID="P1001"),
+    "header key of series": Question("SERIES", {"StudyInstanceUID": "1.2.3.11", "PhotometricInterpretation": "MONO*"}),
+    "header key no series meets": Question(
+        "SERIES", {"StudyInstanceUID": "1.2.3.11", "PhotometricInterpretation": "RGB"}
+    ),
+    "header key of images": Question(
+        "IMAGE",
+        {"StudyInstanceUID": "1.2.3.11", "SeriesInstanceUID": "1.2.3.11.1", "PhotometricInterpretation": "MONO*"},
+    ),
 }
 
 _AS_ONE_TEXT: Final = "compares the name as one text, component groups and all; here each group is compared (M9)"
@@ -114,6 +124,7 @@ _AS_WRITTEN: Final = "compares names as they are written; here empty components 
 _ACCENTS: Final = "accents count; C.2.2.2.1 leaves that to the archive"
 _NUMBER_TEXT: Final = "compares IS as text, so 001 is not 1; here numbers are numbers (M4)"
 _NO_MODALITIES: Final = "doesn't know Modalities in Study and ignores the key"
+_NO_HEADERS: Final = "doesn't know attributes that aren't in its index and ignores the key"
 _LENIENT: Final = "searches relationally without negotiation; the baseline is hierarchical (C.4.1.2.1)"
 
 DIFFERENCES: Final[dict[str, dict[str, str]]] = {
@@ -133,6 +144,8 @@ DIFFERENCES: Final[dict[str, dict[str, str]]] = {
         "accents": _ACCENTS,
         "Q3 study list above": "takes a list of UIDs above the level of the query, which C.4.1.2.1 doesn't have",
         "patients by name": "case counts in names: smith^jane is missing",
+        "header key that no study has": _NO_HEADERS,
+        "header key no series meets": _NO_HEADERS,
     },
     "orthanc": {
         "M4 number with zeros": _NUMBER_TEXT,
@@ -151,7 +164,7 @@ DIFFERENCES: Final[dict[str, dict[str, str]]] = {
         "Q1 no such level": "takes INSTANCE for IMAGE; C.6.2.1 has no such level",
         "Q2 patients in Study Root": "answers at a level Study Root doesn't have",
         "Q5 key below the level": "finds no Modality in a study and so no study; here the key is ignored, with FF01",
-        "unknown key": "matches the key, and no study has such an attribute; here it is ignored, with FF01",
+        "header key in every study": "reads every header; here it is ignored, with FF01, where nothing is named",
     },
 }
 """Peer → question → why it answers something else."""
