@@ -79,6 +79,7 @@ def an_instance(number: str, encoding: Encoding) -> bytes:
         element("PixelRepresentation", b"\1\0"),
         element("SmallestImagePixelValue", (-2).to_bytes(2, "little", signed=True))._replace(vr="SS"),
         element("RescaleSlope", "1"),
+        element("FrameIncrementPointer", b"\x18\0\x63\x10\x18\0\x65\x10"),
         Element(CODES, "SQ", encode_sequence(items)),
         element("PixelData", b"\0\0")._replace(vr="OW"),
     ]
@@ -142,6 +143,8 @@ def answers(
         ("ImageComments", "f?r", "1234"),
         ("SmallestImagePixelValue", b"\xfe\xff", "1234"),
         ("SmallestImagePixelValue", b"\0\0", ""),
+        ("FrameIncrementPointer", b"\x18\0\x65\x10", "1234"),
+        ("FrameIncrementPointer", b"\x18\0\x65\0", ""),
         ("ExposureTime", "7", ""),
         ("ExposureTime", "*", "1234"),
     ],
@@ -242,7 +245,6 @@ def test_F3_what_cannot_be_looked_up_is_FF01(archive: Archive) -> None:
     for unsupported in (
         asked(element("PixelData", b"")),
         asked(element("RedPaletteColorLookupTableData", b"")),
-        asked(element("FrameIncrementPointer", b"\x18\0\x63\x10")),
         asked(element("KVP", "80"), scope=(), options=FindOptions(relational=True, headers=True)),
         asked(element("KVP", "80"), options=FindOptions()),
     ):

@@ -19,6 +19,7 @@ from fastarchive.dicom.matching import (
 )
 
 Item = Mapping[int, Element]
+_TAG: Final = Struct("<HH")
 
 _NUMBERS: Final = {
     vr: Struct(f"<{code}")
@@ -27,8 +28,14 @@ _NUMBERS: Final = {
 
 
 def values_of(element: Element, character_set: CharacterSet) -> list[str]:
-    """The values of an element that is no sequence, as text, padding included; [] for bytes that are no values."""
+    """The values of an element that is no sequence, as text, padding included; [] for bytes that are no values.
+
+    Tags (AT) are eight hexadecimal digits.
+    """
     vr = _vr(element)
+    if vr == "AT":
+        whole = len(element.value) & ~3
+        return [f"{group:04X}{number:04X}" for group, number in _TAG.iter_unpack(element.value[:whole])]
     number = _NUMBERS.get(vr)
     if number is None:
         return character_set.decode_values(element.value, vr)

@@ -113,8 +113,6 @@ def header_key(
         return HeaderKey(element, vr, creator, character_set, options, sequence=sequence, requested=requested)
     matching = None
     if element.value:
-        if vr == "AT":
-            return None
         matcher = compile_matcher(tag, _text_vr(vr), _text(element, vr, character_set), options)
         matching = None if matcher.matching is Matching.UNIVERSAL else matcher.matching
     return HeaderKey(element, vr, creator, character_set, options, matching)
