@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from fastarchive.dicom.attributes import EVERY_LEVEL_TAGS, LEVEL_OF, PIXEL_TAGS, SPECIFIC_CHARACTER_SET, Level
 
@@ -42,27 +42,52 @@ def walk(data: bytes, position: int = 0) -> Iterator[tuple[int, bytes, bytes, in
         yield group << 16 | element, vr, data[start:position], position
 
 
+class Layout(NamedTuple):
+    """Where the elements of an instance are, for all instances whose tags, VRs and lengths are the same."""
+
+    mask: int
+    expected: int
+    values: tuple[tuple[int, int, int, bool], ...]
+    """Tag, start and end of the value from the start of the elements, and whether it is binary."""
+
+
+_layouts: Final[dict[int, Layout]] = {}
+"""The last one seen, by length: instances of a series differ in values, seldom in lengths."""
+_MOST_LAYOUTS: Final = 4096
+
+
+def layout_of(data: bytes) -> Layout:
+    """Where the elements of an instance are: what :func:`instance_elements` reads, told by one comparison."""
+    known = _layouts.get(len(data))
+    if known is None or int.from_bytes(data, "little") & known.mask != known.expected:
+        known = _learnt(data)
+        if len(_layouts) >= _MOST_LAYOUTS:
+            _layouts.clear()
+        _layouts[len(data)] = known
+    return known
+
+
+def _learnt(data: bytes) -> Layout:
+    mask = bytearray(b"\xff" * len(data))
+    values = []
+    for tag, vr, value, end in walk(data):
+        start = end - len(value)
+        mask[start:end] = bytes(len(value))
+        if tag in _KEPT:
+            values.append((tag, start, end, vr in BINARY_VRS))
+    number = int.from_bytes(mask, "little")
+    return Layout(number, int.from_bytes(data, "little") & number, tuple(values))
+
+
 def instance_elements(data: bytes, position: int = 0) -> dict[int, bytes]:
     """What describes an instance among the elements from `position` on, empty values left out."""
-    # A walk written out: this runs for every instance that a query looks at.
-    found: dict[int, bytes] = {}
-    unpack, end = SHORT.unpack_from, len(data)
-    while position + 8 <= end:
-        group, element, vr, size = unpack(data, position)
-        position += 8
-        if vr in LONG_VRS:
-            if position + 4 > end:
-                break
-            size = int.from_bytes(data[position : position + 4], "little")
-            position += 4
-        tag = group << 16 | element
-        value = data[position : position + size]
-        position += size
-        if position > end:
-            break
-        if tag in _KEPT and (value.strip(PADDING) or (value and vr in BINARY_VRS)):
-            found[tag] = value
-    return found
+    if position:
+        data = data[position:]
+    return {
+        tag: value
+        for tag, start, end, binary in layout_of(data).values
+        if (value := data[start:end]) and (binary or value.strip(PADDING))
+    }
 
 
 def encode_elements(elements: dict[int, bytes]) -> bytes:

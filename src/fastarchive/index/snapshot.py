@@ -55,16 +55,6 @@ FRESH: Final = Checkpoint(schema.SCHEMA_VERSION, 1, 0, Positions())
 """The checkpoint of an index that holds nothing yet."""
 
 
-class _Window(NamedTuple):
-    """A part of many hits: those with rowids in one interval."""
-
-    done: int
-    """Hits so far, those of this window included."""
-    pages: list[list[Document]]
-    finished: bool
-    """Whether nothing comes after."""
-
-
 class Snapshot:
     """One commit, immutable and usable from any thread; None as searcher: nothing at all.
 
@@ -198,12 +188,13 @@ class Snapshot:
         estimate = self.estimate(level, condition)
         done = 0
         if estimate > FEW:
-            finished = False
-            for window in self._windows(query, estimate, excluded, first_page, page_size):
-                done, finished = window.done, window.finished
-                yield from window.pages
-            if finished:
-                return
+            for found, finished in self._windows(query, estimate, first_page, page_size):
+                done += len(found)
+                kept = _without(found, excluded)
+                for start in range(0, len(kept), page_size):
+                    yield kept[start : start + page_size]
+                if finished:
+                    return
         most = page_size + 1 if estimate <= page_size or done else first_page
         hits = self._hits(query, most)
         if len(hits) == most:
@@ -212,36 +203,40 @@ class Snapshot:
         while done < len(hits):
             page = hits[done : done + size]
             done, size = done + len(page), page_size
-            if decoded := self._decoded(page, excluded):
-                yield decoded
+            if documents := _without(self._decoded(page), excluded):
+                yield documents
 
     def _windows(
-        self, query: tantivy.Query, estimate: int, excluded: Container[str], first_page: int, page_size: int
-    ) -> Iterator[_Window]:
-        """Window after window; ends early when it turns out that there are but few hits."""
+        self, query: tantivy.Query, estimate: int, first_page: int, page_size: int
+    ) -> Iterator[tuple[list[Document], bool]]:
+        """Window after window of rowids, each with about a page of hits; True with the last one.
+
+        Ends early when it turns out that there are but few hits.
+        """
         buckets = (self.checkpoint.next_rowid >> schema.BUCKET_BITS) + 1
-        first, wanted, done = 0, first_page, 0
-        width = max(1, buckets * first_page // estimate)
-        counted = False
-        while first < buckets:
-            width = min(width, _MOST_BUCKETS)
+        first, seen, wanted, counted = 0, 0, first_page, False
+        width = buckets * first_page // estimate
+        while True:
+            width = max(1, min(width, _MOST_BUCKETS))
             between = schema.bucket_query(first, first + width - 1)
             window = tantivy.Query.boolean_query([(tantivy.Occur.Must, query), (tantivy.Occur.Must, between)])
-            first += width
-            most = min(width << schema.BUCKET_BITS, 4 * page_size + 256)
+            most = wanted + (seen and 1 << schema.BUCKET_BITS)  # of a bucket that was begun all may have been given
             hits = self._hits(window, most)
-            if len(hits) == most:
-                hits = self._hits(window, width << schema.BUCKET_BITS)
-            done += len(hits)
-            starts = range(0, len(hits), page_size)
-            pages = [page for start in starts if (page := self._decoded(hits[start : start + page_size], excluded))]
-            yield _Window(done, pages, first >= buckets)
-            if not counted and len(hits) * 4 < wanted:
+            documents = [document for document in self._decoded(hits) if document.rowid > seen]
+            covered = width
+            if len(hits) == most:  # there are more in this window
+                seen = documents[-1].rowid
+                covered = (seen >> schema.BUCKET_BITS) - first + 1
+            first += covered - (len(hits) == most)
+            yield documents, first >= buckets
+            if first >= buckets:
+                return
+            if not counted and len(documents) * 4 < wanted:
                 counted = True
                 if self._count(query) <= FEW:
                     return
             wanted = min(page_size, wanted * 4)
-            width = max(1, min(width * 8, width * wanted // max(1, len(hits))))
+            width = min(covered * 8, covered * wanted // max(1, len(documents)) + 1)
 
     def estimate(self, level: Level, condition: Condition) -> int:
         """An upper bound of the documents that meet `condition`, cheap and seldom far off."""
@@ -314,11 +309,14 @@ class Snapshot:
         found = self._searcher.search(query, most, count=False, order_by_field="rowid", order=tantivy.Order.Asc).hits
         return [address for _, address in found]
 
-    def _decoded(self, addresses: list[tantivy.DocAddress], excluded: Container[str]) -> list[Document]:
+    def _decoded(self, addresses: list[tantivy.DocAddress]) -> list[Document]:
         assert self._searcher is not None
         doc = self._searcher.doc
-        documents = [decode_row(doc(address).get_first("row")) for address in addresses]  # type: ignore[arg-type]
-        return [document for document in documents if document.key not in excluded] if excluded else documents
+        return [decode_row(doc(address).get_first("row")) for address in addresses]  # type: ignore[arg-type]
+
+
+def _without(documents: list[Document], excluded: Container[str]) -> list[Document]:
+    return [document for document in documents if document.key not in excluded] if excluded else documents
 
 
 def encode_tombstone(name: str, order: Order) -> bytes:

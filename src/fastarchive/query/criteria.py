@@ -6,17 +6,20 @@ here: a date and a time read as one moment (M17), and both read in the time zone
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from fastarchive.dicom.attributes import Level
 from fastarchive.dicom.dictionary import keyword_of
 from fastarchive.dicom.matching import Matcher, Matching
 from fastarchive.dicom.values import parse_date, parse_time
 from fastarchive.index.documents import Document
-from fastarchive.query.computed import values_of
+from fastarchive.query.computed import AGGREGATES, values_of
 from fastarchive.query.identifier import FindQuery
 from fastarchive.query.zones import TIME_OF_DATE, values_in_zone
 
+_REMEMBERED: Final = 4096
 _FIRST_MOMENT = (0, 0)
 _LAST_MOMENT = (99_999_999, 24 * 3_600_000_000)
 
@@ -114,3 +117,23 @@ def criteria_of(query: FindQuery) -> tuple[Criterion, ...]:
             zone = query.zone if key.vr in ("DA", "TM", "DT") else None
             criteria.append(AttributeCriterion(key.holder, key.matcher, zone))
     return tuple(criteria)
+
+
+def decider(criterion: Criterion) -> Callable[[Document], bool]:
+    """``criterion.accepts`` with a memory: in one search the same few values come again and again."""
+    if not isinstance(criterion, AttributeCriterion) or criterion.zone is not None:
+        return criterion.accepts
+    tag = criterion.matcher.tag
+    aggregate = AGGREGATES.get(tag)
+    known: dict[object, bool] = {}
+
+    def decide(document: Document) -> bool:
+        value = document.elements.get(tag) if aggregate is None else aggregate(document)
+        verdict = known.get(value)
+        if verdict is None:
+            if len(known) >= _REMEMBERED:
+                known.clear()
+            verdict = known[value] = criterion.accepts(document)
+        return verdict
+
+    return decide

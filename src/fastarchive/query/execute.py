@@ -17,6 +17,7 @@ from fastarchive.dicom.attributes import UNIQUE_KEYS, Level
 from fastarchive.index.conditions import And, Term
 from fastarchive.index.documents import Document
 from fastarchive.index.view import View
+from fastarchive.query.criteria import decider
 from fastarchive.query.headers import HeaderReader
 from fastarchive.query.match import Match
 from fastarchive.query.plan import Lookup, Plan, Scan, Select, Trace, Walk
@@ -47,7 +48,7 @@ def matches(
 
 def _select(step: Select, view: View, trace: Trace) -> Generator[list[Match], None, None]:
     joiner = Joiner(view, step.level, step.joins)
-    criteria = [(criterion.level.depth, criterion.accepts) for criterion in step.criteria]
+    criteria = [(criterion.level.depth, decider(criterion)) for criterion in step.criteria]
     work = trace.of(step)
     pages = _documents(step.source, view, trace)
     while True:
