@@ -58,12 +58,16 @@ def code(value: str, meaning: bytes, *more: Element) -> list[Element]:
     return [element("CodeValue", value), element("CodeMeaning", meaning), element("CodingSchemeDesignator", "T"), *more]
 
 
+def private_in_item(block: int, value: bytes) -> list[Element]:
+    return [Element(0x0009_0000 | block, "LO", b"ACME 1.0"), Element(0x0009_0001 | block << 8, "LO", value)]
+
+
 def an_instance(number: str, encoding: Encoding) -> bytes:
     """Instance 2 has its private block elsewhere, instance 4 has none; the items differ as the tests need it."""
     block = 0x11 if number == "2" else 0x10
     items = {
-        "1": [code("A", "für".encode("latin-1")), code("B", b"second")],
-        "2": [code("A", b"second"), code("B", "für".encode("latin-1"))],
+        "1": [code("A", "für".encode("latin-1")), code("B", b"second", *private_in_item(0x10, b"LEFT"))],
+        "2": [code("A", b"second", *private_in_item(0x27, b"LEFT")), code("B", "für".encode("latin-1"))],
         "3": [code("A", "胸".encode(), element("SpecificCharacterSet", "ISO_IR 192"))],
         "4": [],
     }[number]
@@ -228,6 +232,31 @@ def test_Q8_private_keys_are_found_by_their_creator(
         assert elements[creator.tag].value == b"ACME 1.0"
         told = {"1": b"THIN", "2": b"THICK ", "3": b"THICK ", "4": b""}[number]
         assert elements[key.tag].value.strip(b"\0 ") == told.strip()
+
+
+@pytest.mark.parametrize(
+    ("keys", "found"),
+    [
+        ([element("CodeValue", "A"), *private_in_item(0x10, b"LEFT")], "2"),
+        ([*private_in_item(0x42, b"L*")], "12"),
+        ([*private_in_item(0x10, b"RIGHT")], ""),
+        ([*private_in_item(0x10, b"")], "1234"),
+    ],
+)
+@pytest.mark.parametrize("encoding", [EXPLICIT_LITTLE, IMPLICIT_LITTLE])
+def test_Q8_M19_private_attributes_of_items(
+    archive: Archive, keys: list[Element], found: str, encoding: Encoding
+) -> None:
+    query = asked(Element(CODES, "SQ", encode_sequence([keys])), encoding=encoding)
+    assert query.unsupported == ()
+    got = answers(archive, query, encoding)
+    assert "".join(sorted(got)) == found
+    private = {one.tag for one in keys}
+    for number, elements in got.items():
+        items = parse_sequence(elements[CODES].value)
+        assert all(set(item) == private for item in items)  # in the block of the query, whatever the stored one is
+        values = {item[keys[-1].tag].value.strip() for item in items}
+        assert values == {"1": {b"LEFT", b""}, "2": {b"LEFT", b""}, "3": {b""}, "4": set()}[number]
 
 
 def test_Q8_private_numbers_and_keys_without_a_creator(archive: Archive) -> None:

@@ -1,7 +1,7 @@
 """Sequence matching (PS3.4 C.2.2.2.6, rule M19): all keys of the one item given must match in the same stored item."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from struct import Struct
 from typing import Final
 
@@ -20,6 +20,7 @@ from fastarchive.dicom.matching import (
 
 Item = Mapping[int, Element]
 _TAG: Final = Struct("<HH")
+_BLOCKS: Final = range(0x10, 0x100)
 
 _NUMBERS: Final = {
     vr: Struct(f"<{code}")
@@ -43,6 +44,36 @@ def values_of(element: Element, character_set: CharacterSet) -> list[str]:
     return [str(value) for (value,) in number.iter_unpack(element.value[:whole])]
 
 
+def is_private(tag: int) -> bool:
+    """Whether a tag is in an odd group (PS3.5 7.8)."""
+    return bool(tag & 0x1_0000)
+
+
+def is_private_creator(tag: int) -> bool:
+    """Whether an element reserves a block of private attributes (PS3.5 7.8.1)."""
+    return is_private(tag) and 0x10 <= tag & 0xFFFF <= 0xFF
+
+
+def creator_of(element: Element) -> str:
+    """The creator a private creator element names (LO: spaces around it don't count)."""
+    return element.value.decode("latin-1").strip(" \0")
+
+
+def creator_in(item: Item, tag: int) -> str:
+    """The creator a data set or item names for a private attribute; "" if it names none."""
+    element = item.get(tag & 0xFFFF_0000 | (tag & 0xFF00) >> 8)
+    return "" if element is None else creator_of(element)
+
+
+def private_place(item: Item, tag: int, creator: str) -> int | None:
+    """Where a data set or item has a private attribute, whatever block it has it in (rule Q8); None if its creator has
+    no block there."""
+    group = tag & 0xFFFF_0000
+    blocks = (block for block in _BLOCKS if (one := item.get(group | block)) and creator_of(one) == creator)
+    block = next(blocks, None)
+    return None if block is None else group | block << 8 | tag & 0xFF
+
+
 @dataclass(frozen=True, slots=True)
 class SequenceMatcher:
     """A compiled sequence key."""
@@ -52,6 +83,8 @@ class SequenceMatcher:
     """What each attribute of an item has to match; none: universal matching."""
     requested: tuple[int, ...]
     """Every attribute named by the key, in order: what an answer's items hold. None named: all."""
+    creators: Mapping[int, str] = field(default_factory=dict)
+    """The creators of private attributes among them, by tag; "" for one the key names none for."""
 
     @property
     def is_universal(self) -> bool:
@@ -65,13 +98,18 @@ class SequenceMatcher:
     def _item_matches(self, item: Item, character_set: CharacterSet) -> bool:
         inner = character_set_of(item, character_set)
         for key in self.keys:
-            element = item.get(key.tag)
+            element = self._stored(item, key.tag)
             if isinstance(key, SequenceMatcher):
                 if not key.matches(_items(element), inner):
                     return False
-            elif not key.matches([] if element is None else values_of(element, inner)):
+            elif not key.matches([] if element is None else values_of(_read_as(element, key.vr), inner)):
                 return False
         return True
+
+    def _stored(self, item: Item, tag: int) -> Element | None:
+        creator = self.creators.get(tag)
+        place = tag if creator is None else private_place(item, tag, creator)
+        return None if place is None else item.get(place)
 
 
 def compile_sequence_matcher(
@@ -102,6 +140,7 @@ def _compile(
     inner = character_set_of(item, character_set)
     keys: list[Matcher | SequenceMatcher] = []
     requested = []
+    creators = {tag: creator_in(item, tag) for tag in item if is_private(tag) and not is_private_creator(tag)}
     for element in sorted(item.values()):
         if element.tag == SPECIFIC_CHARACTER_SET or _is_structure(element.tag):
             continue
@@ -111,11 +150,12 @@ def _compile(
             if not nested.is_universal:
                 keys.append(nested)
             continue
-        text = "\\".join(values_of(element, inner))
-        matcher = compile_matcher(element.tag, _vr(element), text, options)
+        vr = "LO" if _vr(element) == "UN" else _vr(element)  # what nobody knows the VR of is compared as text
+        text = "\\".join(values_of(_read_as(element, vr), inner))
+        matcher = compile_matcher(element.tag, vr, text, options)
         if matcher.matching is not Matching.UNIVERSAL:
             keys.append(matcher)
-    return SequenceMatcher(tag, tuple(keys), tuple(requested))
+    return SequenceMatcher(tag, tuple(keys), tuple(requested), creators)
 
 
 def character_set_of(item: Item, around: CharacterSet) -> CharacterSet:
@@ -131,6 +171,11 @@ def _items(element: Element | None) -> list[dict[int, Element]]:
         return parse_sequence(element.value)
     except ElementError:
         return []
+
+
+def _read_as(element: Element, vr: str) -> Element:
+    """An element of a VR its writer didn't know, read by the VR of the key."""
+    return element._replace(vr=vr) if _vr(element) == "UN" else element
 
 
 def _vr(element: Element) -> str:

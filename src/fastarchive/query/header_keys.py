@@ -7,23 +7,41 @@ block is only where the query has it, and where the answer has it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from fastarchive.dicom.attributes import SPECIFIC_CHARACTER_SET
 from fastarchive.dicom.charsets import TEXT_VRS, UTF8, CharacterSet
 from fastarchive.dicom.dictionary import vr_of
 from fastarchive.dicom.elements import Element, ElementError, encode_sequence, parse_sequence
 from fastarchive.dicom.matching import Matcher, Matching, MatchingError, MatchingOptions, compile_matcher
-from fastarchive.dicom.sequences import SequenceMatcher, character_set_of, compile_sequence_matcher, values_of
+from fastarchive.dicom.sequences import (
+    SequenceMatcher,
+    character_set_of,
+    compile_sequence_matcher,
+    creator_in,
+    creator_of,
+    is_private,
+    is_private_creator,
+    private_place,
+    values_of,
+)
 
 _BULK_VRS: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW"})
 _PIXEL_GROUP: Final = 0x7FE0
 _QUERY_RETRIEVE_VIEW: Final = 0x0008_0053
 
-Requested = Mapping[int, "Requested | None"]
-"""The attributes a sequence key names, with what it names of those that are sequences. Empty: all there are."""
+
+class Wanted(NamedTuple):
+    """An attribute that a sequence key names: what it names of it, if it is a sequence, and its private creator."""
+
+    inner: Requested | None = None
+    creator: str = ""
+
+
+Requested = Mapping[int, Wanted]
+"""The attributes a sequence key names. Empty: all there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +125,7 @@ def header_key(
         sequence = compile_sequence_matcher(tag, element.value, character_set, options)
         items = _items(element)
         requested = _requested(items[0]) if items else {}
-        # Which block a private attribute of an item is in would have to be found out item by item.
-        if _names_private(requested):
+        if not _creators_are_named(requested):
             return None
         return HeaderKey(element, vr, creator, character_set, options, sequence=sequence, requested=requested)
     matching = None
@@ -118,30 +135,9 @@ def header_key(
     return HeaderKey(element, vr, creator, character_set, options, matching)
 
 
-def is_private(tag: int) -> bool:
-    """Whether a tag is in an odd group (PS3.5 7.8)."""
-    return bool(tag & 0x1_0000)
-
-
-def is_private_creator(tag: int) -> bool:
-    """Whether an element reserves a block of private attributes (PS3.5 7.8.1)."""
-    return is_private(tag) and 0x10 <= tag & 0xFFFF <= 0xFF
-
-
 def creator_tag(tag: int) -> int:
     """Where the creator of a private attribute's block stands."""
     return tag & 0xFFFF_0000 | (tag & 0xFF00) >> 8
-
-
-def creator_of(element: Element) -> str:
-    """The creator a private creator element names (LO: spaces around it don't count)."""
-    return element.value.decode("latin-1").strip(" \0")
-
-
-def creator_in(identifier: dict[int, Element], tag: int) -> str:
-    """The creator an identifier names for a private attribute; "" if it names none."""
-    element = identifier.get(creator_tag(tag))
-    return "" if element is None else creator_of(element)
 
 
 def recode(
@@ -170,18 +166,22 @@ def _recode_sequence(
     items: list[list[Element]] = []
     for item in _items(element):
         inner_source = character_set_of(item, source)
-        wanted: Collection[int] = requested or item.keys()
+        wanted = requested or dict.fromkeys(item, Wanted())
         inner: list[Element] = []
-        for tag in wanted:
+        for tag, each in wanted.items():
             if tag == SPECIFIC_CHARACTER_SET:
                 continue
-            stored = item.get(tag)
-            recoded = Element(tag, vr_of(tag), b"") if stored is None else stored
+            if requested and is_private_creator(tag):
+                inner.append(Element(tag, "LO", each.creator.encode("latin-1")))
+                continue
+            place = private_place(item, tag, each.creator) if each.creator else tag
+            stored = None if place is None else item.get(place)
+            recoded = Element(tag, vr_of(tag), b"")
             if stored is not None:
-                changed = recode(stored, inner_source, target, requested.get(tag))
+                changed = recode(stored, inner_source, target, each.inner)
                 if changed is None:
                     return None
-                recoded = changed
+                recoded = changed._replace(tag=tag)
             inner.append(recoded)
         items.append(inner)
     return element._replace(value=encode_sequence(items))
@@ -202,17 +202,24 @@ def _text_vr(vr: str) -> str:
 
 
 def _requested(item: Mapping[int, Element]) -> Requested:
-    found: dict[int, Requested | None] = {}
+    found: dict[int, Wanted] = {}
     for tag, element in sorted(item.items()):
         if tag == SPECIFIC_CHARACTER_SET or not tag & 0xFFFF:
             continue
         items = _items(element) if element.vr == "SQ" or vr_of(tag) == "SQ" else []
-        found[tag] = _requested(items[0]) if items else None
+        creator = ""
+        if is_private(tag):
+            creator = creator_of(element) if is_private_creator(tag) else creator_in(item, tag)
+        found[tag] = Wanted(_requested(items[0]) if items else None, creator)
     return found
 
 
-def _names_private(requested: Requested) -> bool:
-    return any(is_private(tag) or (inner is not None and _names_private(inner)) for tag, inner in requested.items())
+def _creators_are_named(requested: Requested) -> bool:
+    """Whether every private attribute comes with its creator, in its own item (PS3.5 7.8.1)."""
+    return all(
+        (not is_private(tag) or one.creator) and (one.inner is None or _creators_are_named(one.inner))
+        for tag, one in requested.items()
+    )
 
 
 def _items(element: Element) -> list[dict[int, Element]]:

@@ -16,9 +16,10 @@ from fastarchive.dicom.attributes import Level
 from fastarchive.dicom.charsets import DEFAULT, CharacterSet
 from fastarchive.dicom.dictionary import depends_on_sign, vr_of
 from fastarchive.dicom.elements import Element, scan_header
+from fastarchive.dicom.sequences import private_place
 from fastarchive.dicom.transfer_syntaxes import Encoding
 from fastarchive.index.view import View
-from fastarchive.query.header_keys import HeaderKey, creator_of
+from fastarchive.query.header_keys import HeaderKey
 from fastarchive.query.match import LookedUp, Match
 from fastarchive.query.representatives import representatives
 from fastarchive.store.record import Location
@@ -134,7 +135,7 @@ def look_up(keys: Iterable[HeaderKey], header: StoredHeader) -> dict[int, Elemen
     elements, encoding = dict(found.elements), found.encoding
     place_of = {key.tag: key.tag for key in keys if not key.creator}
     for key in keys:
-        if key.creator and (place := _place(key, elements)) is not None:
+        if key.creator and (place := private_place(elements, key.tag, key.creator)) is not None:
             place_of[key.tag] = place
     private = frozenset(place_of[key.tag] for key in keys if key.creator and key.tag in place_of)
     if private:
@@ -153,14 +154,6 @@ def _first_wanted(keys: Iterable[HeaderKey]) -> frozenset[int]:
         else:
             wanted.add(key.tag)
     return frozenset(wanted)
-
-
-def _place(key: HeaderKey, elements: dict[int, Element]) -> int | None:
-    """Where an instance has a private attribute; None if its creator has no block there."""
-    group = key.tag & 0xFFFF_0000
-    blocks = (block for block in _BLOCKS if (one := elements.get(group | block)) and creator_of(one) == key.creator)
-    block = next(blocks, None)
-    return None if block is None else group | block << 8 | key.tag & 0xFF
 
 
 def _known(element: Element, encoding: Encoding, signed: bool) -> Element:

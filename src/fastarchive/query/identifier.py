@@ -28,17 +28,14 @@ from fastarchive.dicom.charsets import CharacterSet
 from fastarchive.dicom.dictionary import keyword_of, vr_of
 from fastarchive.dicom.elements import Element, ElementError, parse_sequence, walk
 from fastarchive.dicom.matching import Matcher, Matching, MatchingError, compile_matcher
+from fastarchive.dicom.sequences import creator_in, creator_of, is_private, is_private_creator
 from fastarchive.dicom.transfer_syntaxes import Encoding
 from fastarchive.dicom.values import parse_offset
 from fastarchive.dicom.wildcards import has_wildcard
 from fastarchive.query.header_keys import (
     HeaderKey,
-    creator_in,
-    creator_of,
     creator_tag,
     header_key,
-    is_private,
-    is_private_creator,
 )
 from fastarchive.query.options import FindOptions
 
