@@ -44,6 +44,11 @@ def flips_are_found_and_healed(directory: Path, flips: int, seed: int) -> None:
     main, mirror = directory / "main", directory / "mirror"
     stored = fill(main, 30, random)
     shutil.copytree(main / PACKS, mirror / PACKS)
+    flip_and_heal(main, mirror, stored, flips, random)
+
+
+def flip_and_heal(main: Path, mirror: Path, stored: dict[Location, bytes], flips: int, random: Random) -> None:
+    """The same with the packs there are, which have at least `stored` in them."""
     packs = list_packs(main)
     whole = {pack: pack_path(main, pack).read_bytes() for pack in packs}
     blobs = Blobs(main, mirror=mirror)

@@ -108,6 +108,8 @@ class PowerLossDisk(Disk):
         self.crash_at = crash_at
         self.faults = faults
         self.operations = 0
+        self.on_names: list[int] = []
+        """Which of them were about names: those between them are the ones that must not change places."""
         self.dead = False
         self.piece = random.choice([SECTOR, PAGE])
         self._files: dict[tuple[int, int], _File] = {}
@@ -186,6 +188,7 @@ class PowerLossDisk(Disk):
 
     @_alone
     def sync_directory(self, path: Path) -> None:
+        self.on_names.append(self.operations + 1)
         self._step(errno.EIO)
         directory = self._directories.get(path)
         if directory is not None:
@@ -219,6 +222,7 @@ class PowerLossDisk(Disk):
 
     @_alone
     def rename(self, source: Path, target: Path) -> None:
+        self.on_names.append(self.operations + 1)
         self._step(errno.EIO)
         super().rename(source, target)
         directory = self._directories.get(target.parent)
@@ -229,6 +233,7 @@ class PowerLossDisk(Disk):
 
     @_alone
     def remove(self, path: Path) -> None:
+        self.on_names.append(self.operations + 1)
         self._step(errno.EIO)
         super().remove(path)
         directory = self._directories.get(path.parent)

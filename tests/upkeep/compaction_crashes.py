@@ -115,8 +115,25 @@ def compact(directory: Path, mirror: Path | None, disk: Disk, random: Random) ->
         return compaction.report
 
 
-def _operations(copies: list[Path], random: Random) -> int:
-    """How many operations of the disk an undisturbed compaction takes, tried on copies."""
+def compacted(directory: Path, seed: int) -> tuple[Path, Path, dict[Location, bytes]]:
+    """A data directory and its mirror with packs that compaction made, and what is where in them."""
+    random = Random(seed)
+    main, mirror = directory / "main", directory / "mirror"
+    mirror.mkdir(parents=True)
+    stock = Stock(main, random)
+    while len(stock.alive) < 20:
+        stock.act(main, mirror, 25)
+    catch_up(main, mirror)
+    written = compact(main, mirror, DISK, random).written
+    with closing(AllRead(main, mirror=mirror)) as index:
+        found = {entry.location: stock.alive[name][1] for name in stock.alive if (entry := index.locate(name))}
+    assert len(found) == len(stock.alive)
+    assert written
+    return main, mirror, found
+
+
+def _moment(copies: list[Path], random: Random) -> int:
+    """A moment of a compaction, tried on copies, to lose the power at: often where names change."""
     trial = copies[0].with_name("trial")
     places = [trial / str(number) for number in range(len(copies))]
     for copy, place in zip(copies, places, strict=True):
@@ -124,7 +141,9 @@ def _operations(copies: list[Path], random: Random) -> int:
     disk = PowerLossDisk([place / PACKS for place in places], random, 1 << 30)
     compact(places[0], places[1] if len(places) > 1 else None, disk, random)
     shutil.rmtree(trial)
-    return max(disk.operations, 2)
+    if disk.on_names and random.random() < 0.5:
+        return random.choice(disk.on_names)
+    return random.randint(1, max(disk.operations, 2))
 
 
 def compaction_survives_power_loss(seed: int, directory: Path) -> int:
@@ -141,7 +160,7 @@ def compaction_survives_power_loss(seed: int, directory: Path) -> int:
     for life in range(random.randint(1, 3)):
         copies = [main] if mirror is None else [main, mirror]
         roots = [copy / PACKS for copy in copies]
-        disk = PowerLossDisk(roots, random, random.randint(1, _operations(copies, random)), random.choice([0, 0, 0.02]))
+        disk = PowerLossDisk(roots, random, _moment(copies, random), random.choice([0, 0, 0.02]))
         compact(main, mirror, disk, random)
         if not disk.dead:
             stock.check(main, mirror)  # as others see it, while the power is on

@@ -26,9 +26,12 @@ from fastarchive.store.record import RecordKind, deletion
 from fastarchive.store.rewrite import UNSEEN
 from fastarchive.store.scrub import Scrub
 from fastarchive.upkeep import compaction
+from fastarchive.upkeep.backup import Backup
 from fastarchive.upkeep.compaction import Compaction, CompactionBusy, CompactionReport, compacting
 from fastarchive.upkeep.deletion import delete, make_plan
+from fastarchive.upkeep.manifest import BackupError
 from fastarchive.upkeep.reindex import rebuild
+from fastarchive.upkeep.restore import restore
 from fastarchive.upkeep.selection import select
 from tests.server.instances import sop_instance_uid
 from tests.upkeep.filled import fill, holds, make, study_uid
@@ -351,3 +354,41 @@ def test_a_record_of_another_data_set_is_not_sent_for_the_one_that_was_asked_for
             compact(archive, dead=0.1)
         with pytest.raises(DamagedInstance):
             other.blobs.open(entry.location, instance=sop_instance_uid(3))
+
+
+@pytest.mark.parametrize("prune", [True, False])
+def test_a_backup_goes_on_after_all_packs_were_compacted(tmp_path: Path, prune: bool) -> None:
+    data, target = make(tmp_path / "data", range(20)), tmp_path / "backup"
+    assert Backup(data, target).run().complete
+    delete_study(data, 0)
+    with Archive.open(data) as archive:
+        old = compact(archive).removed
+    report = Backup(data, target, prune=prune).run()
+    assert report.complete
+    assert (report.copied, report.pruned if prune else report.gone) == (1, old[:1])
+    assert not restore(target, tmp_path / "new").missing
+    with Archive.open(tmp_path / "new") as archive:
+        holds(archive, range(10, 20))  # the deletion is in the new pack
+    with pytest.raises(BackupError, match="another archive"):
+        Backup(make(tmp_path / "other", range(3)), target).run()
+
+
+def test_packs_may_go_while_they_are_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make(tmp_path / "data", range(20))
+    make(data, range(20, 30))
+    delete_study(data, 0)
+    scrub = Scrub(data, repair=True)
+    verify = Scrub._verify
+    compacted: list[int] = []
+
+    def compact_first(self: Scrub, pack: int) -> object:
+        if not compacted:
+            with Archive.open(data) as archive:
+                compacted.extend(compact(archive).removed)
+        return verify(self, pack)
+
+    monkeypatch.setattr(Scrub, "_verify", compact_first)
+    report = scrub.run()
+    assert len(compacted) == 3
+    assert report.complete
+    assert not report.findings

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from fastarchive.store.disk import DISK, Disk
-from fastarchive.store.pack import PACKS, PackError, list_packs, pack_path
+from fastarchive.store.pack import PACKS, PAGE, PackError, list_packs, pack_path, read_state, records
+from fastarchive.store.record import TornRecord
 from fastarchive.store.recovery import recover
 from fastarchive.store.verify import Finding
 from fastarchive.upkeep.copies import (
@@ -124,7 +125,8 @@ class Backup:
 
     def _check_origin(self, before: dict[int, PackEntry]) -> None:
         """Not another archive's backup, and not an archive that was lost or isn't mounted."""
-        if before and not before.keys() & set(list_packs(self._directory)):
+        packs = list_packs(self._directory)
+        if before and not before.keys() & set(packs) and not any(_came_from(self._directory, packs, before)):
             raise BackupError(
                 f"none of the {len(before)} packs of the backup in {self._target} is in {self._directory}:"
                 " another archive, or it isn't mounted"
@@ -236,6 +238,14 @@ class Backup:
         self._entries[pack] = replace(entry, gone=gone)
         if not whole:
             self._report.lost.append(pack)
+
+
+def _came_from(directory: Path, packs: Iterable[int], before: Collection[int]) -> Iterator[bool]:
+    """For records of these packs, whether compaction moved them from a pack in `before`."""
+    for pack in packs:
+        with suppress(OSError, TornRecord), pack_path(directory, pack).open("rb") as file:
+            for _, _, record in records(file.fileno(), PAGE, read_state(file.fileno()).end):
+                yield record.origin is not None and record.origin[0] in before
 
 
 def _check_places(directory: Path, target: Path) -> None:
