@@ -72,7 +72,8 @@ class Delivered:
     reply: list[Buffer]
 
 
-_STATUS = struct.pack("<HHL", 0, 0x0900, 2)
+_STATUS = 0x0900
+"""Status (0000,0900)."""
 _SUCCESS = Response(0)
 
 Event = Accepted | Ended | Answered | Delivered
@@ -296,8 +297,13 @@ def _only_status(data: Buffer) -> int | None:
     length, value = struct.unpack_from(">2xLL", pdu)
     if length != size - 6 or value != size - 10:
         return None
-    place = pdu.find(_STATUS, 12)
-    return None if place < 0 else pdu[place + 8] | pdu[place + 9] << 8
+    offset = 12
+    while offset + 10 <= size:
+        element, width = struct.unpack_from("<2xHL", pdu, offset)
+        if element == _STATUS:
+            return pdu[offset + 8] | pdu[offset + 9] << 8
+        offset += 8 + width
+    return None
 
 
 def _kind(command: dict[int, bytes]) -> int:

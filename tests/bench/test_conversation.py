@@ -28,6 +28,7 @@ from bench.messages import (
     STUDY_ROOT_GET,
     Context,
     RequestError,
+    Response,
     encode_command,
     encode_store_command,
 )
@@ -145,6 +146,14 @@ def test_the_answer_to_a_store_is_read_whole_and_in_pieces(status: int) -> None:
         wire = answer(status, C_STORE) if cut else message(1, _store_answer(status), piece=1000)
         events = conversation.receive(wire[:cut]) + conversation.receive(wire[cut:])
         assert [event.response.status for event in events if isinstance(event, Answered)] == [status]
+
+
+def test_no_message_id_passes_for_a_status() -> None:
+    for number in (0x0209, 0x0900, 0x0009, 0xFFFF):
+        conversation = opened(Context(CT))
+        conversation.store(CT, "1.2.3", EXPLICIT, [b"data"])
+        command = _store_answer(0) | {0x0120: number}
+        assert conversation.receive(message(1, command, piece=1000)) == [Answered(Response(0), b"")]
 
 
 def _store_answer(status: int) -> dict[int, int | str]:
