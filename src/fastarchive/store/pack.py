@@ -262,8 +262,17 @@ def create_copy(mirror: Path, pack: int, page: bytes, reserve: int, disk: Disk =
         return _create(mirror, pack, page, reserve, disk)
 
 
+def settle_folders(directory: Path, disk: Disk = DISK) -> None:
+    """Make the folders of a data directory durable, which may be as new as its first pack. Raises OSError."""
+    for folder in (directory, directory.resolve().parent):
+        with suppress(PermissionError):  # somebody else's, and so not as new
+            disk.sync_directory(folder)
+
+
 def _create(directory: Path, pack: int, page: bytes, reserve: int, disk: Disk) -> OpenPack:
     final = pack_path(directory, pack)
+    if not list_packs(directory):
+        settle_folders(directory, disk)
     temporary = final.with_suffix(".new")
     fd = disk.create(temporary)
     try:
@@ -294,7 +303,7 @@ def seal_pack(fd: int, records_end: int, offsets: Sequence[int], *, recovered: b
     disk.write(fd, (table,), records_end)
     disk.truncate(fd, length)
     publish_durable(disk, fd, records_end)
-    disk.sync(fd)
+    disk.sync_all(fd)
     disk.write(fd, (encode_seal(Seal(records_end, length, len(offsets), recovered)),), _SEAL_OFFSET)
     disk.sync(fd)
 
