@@ -45,6 +45,8 @@ FRAME = ROWS * COLUMNS * 2
 LONGEST_EXPLICIT = 0xFFFFFFFE
 """The longest value with a length of its own (PS3.5 7.1.1): even, and not the undefined length."""
 DISTINCT_FRAMES = 16
+SETTLED = 12.0
+"""Seconds after which a server has had the time to give memory back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +337,7 @@ def measure(peer: Peer, objects: list[BigObject], images: list[bytes]) -> list[S
                 returned = fetch_all(peer, objects)
                 right = sum(returned.get(name) == digest for name, digest in digests.items())
         seconds, cost = time.perf_counter() - started, processor_seconds(peer.pid) - before
-        time.sleep(2)
+        time.sleep(SETTLED)
         after = (sum(memory.now().values()) - sum(memory.idle.values())) / 2**20
         steps.append(Step(what, len(objects), size, seconds, cost, memory.growth(), after, right))
         progress(f"{what}: {right} of {len(objects)} in {seconds:.0f} s, grew by {memory.growth()[0]:.0f} MiB at most")

@@ -16,6 +16,7 @@ from fastarchive.archive import Archive
 from fastarchive.metrics import Metrics
 from fastarchive.server.control import Control, Orders
 from fastarchive.server.http import HttpServer
+from fastarchive.server.memory import Trimmer
 from fastarchive.server.run_directory import RunDirectory
 from fastarchive.services.arrivals import Arrivals
 from fastarchive.services.context import Limits as ServiceLimits
@@ -141,7 +142,7 @@ async def work(control: Control, orders: Orders) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(_drain_on_signal, drain, state)
             await group.start(server.serve, http)
-            group.start_soon(_observe, state)
+            group.start_soon(_observe, state, Trimmer(lambda: context.arrivals.under_way > 0))
             group.start_soon(_flush, metrics)
             # What was made so far lives as long as the process: no collection need look at it again.
             gc.collect()
@@ -163,9 +164,10 @@ async def _drain_on_signal(drain: Drain, state: WebState) -> None:
             drain.start()
 
 
-async def _observe(state: WebState) -> None:
+async def _observe(state: WebState, trimmer: Trimmer) -> None:
     while True:
         await anyio.to_thread.run_sync(state.observe)
+        await anyio.to_thread.run_sync(trimmer.look)
         await anyio.to_thread.run_sync(state.archive.blobs.forget_removed)
         await anyio.sleep(OBSERVE_SECONDS)
 

@@ -160,6 +160,7 @@ class Threads:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+            del job  # and with it all it worked on, while there is nothing else to do
 
 
 def _give_up(future: asyncio.Future[Any]) -> None:
