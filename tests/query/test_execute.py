@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,6 +81,31 @@ def test_M18_times_are_compared_in_the_zone_of_the_query() -> None:
     asked = {"StudyDate": "20240201", "TimezoneOffsetFromUTC": "+0100"}
     assert executed(query("STUDY", asked, options=FindOptions(timezone=True)), view) == ["1"]
     assert executed(query("STUDY", asked), view) == []
+
+
+@pytest.mark.parametrize(
+    ("zone", "key", "found"),
+    [
+        ("+0100", "20240201003000", ["9.1", "9.2", "9.3"]),
+        ("+0100", "20240131233000", []),
+        ("+0100", "20240201003000+0100", ["9.1", "9.2", "9.3"]),
+        ("+0100", "20240201-20240202", ["9.1", "9.2", "9.3"]),
+        ("+0100", "20240131", []),
+        ("+0000", "20240131233000", ["9.1", "9.2"]),
+        ("+0000", "2024020100", ["9.3"]),
+    ],
+)
+def test_M18_date_times_are_read_in_the_zone_of_the_query(zone: str, key: str, found: list[str]) -> None:
+    """By the offset of the value itself, else of the instance; one that tells none is as written in any zone."""
+    told = [
+        {"AcquisitionDateTime": "20240131233000", "TimezoneOffsetFromUTC": "+0000"},
+        {"AcquisitionDateTime": "20240131183000-0500", "TimezoneOffsetFromUTC": "+0300"},
+        {"AcquisitionDateTime": "20240201003000"},
+    ]
+    instances = [Instance("P", "1", "1.1", f"9.{number}", one) for number, one in enumerate(told, 1)]
+    asked = {"AcquisitionDateTime": key, "TimezoneOffsetFromUTC": zone}
+    options = FindOptions(timezone=True, relational=True)
+    assert executed(query("IMAGE", asked, options=options), MemoryView(documents_of(instances))) == found
 
 
 def test_F8_modalities_in_study_match_each_value() -> None:

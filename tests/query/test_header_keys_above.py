@@ -135,6 +135,16 @@ def test_F3_what_the_model_has_no_level_for_is_not_looked_up() -> None:
     assert wanted.unsupported == (tag_of("Modality"),)
 
 
+def test_M18_date_times_of_headers_move_to_the_zone_of_the_query(tmp_path: Path) -> None:
+    with Archive.open(tmp_path / "data", commit_seconds=60) as archive:
+        store(archive, "1.1.1.1", FrameReferenceDateTime="20240131233000", TimezoneOffsetFromUTC="+0000")
+        options = FindOptions(headers=True, timezone=True)
+        for key, known in (("20240201", 1), ("20240131", 0), ("", 1)):
+            keys = {"StudyInstanceUID": "1.1", "TimezoneOffsetFromUTC": "+0100", "FrameReferenceDateTime": key}
+            told = found(archive, query("SERIES", keys, options=options))
+            assert told == ({"1.1.1": {"FrameReferenceDateTime": "20240201003000+0100"}} if known else {})
+
+
 def test_F9_headers_of_series_are_counted_and_bounded(archive: Archive) -> None:
     wanted = asked("STUDY", PatientID="P2", AcquisitionProtocolName="")
     assert len(found(archive, wanted, most=2)) == 2

@@ -78,6 +78,8 @@ class MatchingOptions:
     """A list of values must all be there (byte 7, rule M12); otherwise any one will do."""
     match_unknown: bool = False
     """Attributes without value match every key (rule M21)."""
+    zone: int | None = None
+    """Minutes east of UTC of DT values that don't tell theirs, where zones are adjusted (byte 4, rule M18)."""
 
 
 DEFAULT_OPTIONS: Final = MatchingOptions()
@@ -164,7 +166,7 @@ def _value_matcher(tag: int, vr: str, key: str, options: MatchingOptions, *, lit
     if not literal and not key.strip("*"):
         return Matcher(tag, vr, Matching.UNIVERSAL, key)
     if vr in RANGE_VRS:
-        return _span_matcher(tag, vr, key)
+        return _span_matcher(tag, vr, key, options.zone or 0)
     if vr == "PN":
         return _name_matcher(tag, key, options)
     if vr in WILDCARD_VRS and has_wildcard(key) and not literal:
@@ -241,21 +243,24 @@ def _name_matcher(tag: int, key: str, options: MatchingOptions) -> Matcher:
     )
 
 
-_SPANS: Final[dict[str, Callable[[str], tuple[int, int] | None]]] = {
-    "DA": parse_date,
-    "TM": parse_time,
-    "DT": lambda text: span[:2] if (span := parse_datetime(text)) else None,
-}
+_Spans = Callable[[str], tuple[int, int] | None]
 
 
-def _span_matcher(tag: int, vr: str, key: str) -> Matcher:
+def _spans(vr: str, zone: int) -> _Spans:
+    """How a date or time is read; DT values without an offset are in `zone`."""
+    if vr == "DT":
+        return lambda text: span[:2] if (span := parse_datetime(text, zone)) else None
+    return parse_date if vr == "DA" else parse_time
+
+
+def _span_matcher(tag: int, vr: str, key: str, zone: int) -> Matcher:
     """Rules M14 to M16 and M23: dates and times, single or as a range that includes both its ends."""
     try:
         ends = split_range(key, vr)
     except RangeError:
         raise MatchingError(tag, f"not a value or range of VR {vr}") from None
-    parse = _SPANS[vr]
-    low, high = _bounds(tag, vr, ends or (key, key))
+    parse = _spans(vr, zone)
+    low, high = _bounds(tag, vr, ends or (key, key), parse)
 
     def overlaps(value: str) -> bool:
         span = parse(value)
@@ -265,10 +270,10 @@ def _span_matcher(tag: int, vr: str, key: str) -> Matcher:
     return Matcher(tag, vr, kind, key, low=low, high=high, test=overlaps if not _reversed(low, high) else _never)
 
 
-def _bounds(tag: int, vr: str, ends: tuple[str, str]) -> tuple[int | None, int | None]:
+def _bounds(tag: int, vr: str, ends: tuple[str, str], parse: _Spans) -> tuple[int | None, int | None]:
     bounds: list[int | None] = []
     for place, end in enumerate(ends):
-        span = _SPANS[vr](end) if end else None
+        span = parse(end) if end else None
         if end and span is None:
             raise MatchingError(tag, f"not a value or range of VR {vr}")
         bounds.append(span[place] if span else None)

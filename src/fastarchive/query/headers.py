@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Final, NamedTuple
 
-from fastarchive.dicom.attributes import Level
+from fastarchive.dicom.attributes import TIMEZONE_OFFSET_FROM_UTC, Level
 from fastarchive.dicom.charsets import DEFAULT, CharacterSet
 from fastarchive.dicom.dictionary import depends_on_sign, vr_of
 from fastarchive.dicom.elements import Element, scan_header
 from fastarchive.dicom.sequences import private_place
 from fastarchive.dicom.transfer_syntaxes import Encoding
+from fastarchive.dicom.values import parse_offset
 from fastarchive.index.view import View
 from fastarchive.query.header_keys import HeaderKey
 from fastarchive.query.match import LookedUp, Match
 from fastarchive.query.representatives import representatives
+from fastarchive.query.zones import move_date_time
 from fastarchive.store.record import Location
 
 
@@ -142,12 +144,25 @@ def look_up(keys: Iterable[HeaderKey], header: StoredHeader) -> dict[int, Elemen
         elements = elements | dict(scan_header(header.data, encoding, private).elements)
     signed = elements.get(_PIXEL_REPRESENTATION)
     is_signed = signed is not None and signed.value[:1] == b"\1"
-    return {tag: _known(elements[place], encoding, is_signed) for tag, place in place_of.items() if place in elements}
+    known = {tag: _known(elements[place], encoding, is_signed) for tag, place in place_of.items() if place in elements}
+    zones = {key.tag: key.options.zone for key in keys}
+    told = elements.get(TIMEZONE_OFFSET_FROM_UTC)
+    offset = None if told is None else parse_offset(told.value.decode("latin-1").strip(" \0"))
+    return {tag: _in_zone(element, offset, zones[tag]) for tag, element in known.items()}
+
+
+def _in_zone(element: Element, offset: int | None, zone: int | None) -> Element:
+    """A DT element in the zone of the query (M18); what belongs to a date or time alone is not known."""
+    if zone is None or element.vr != "DT":
+        return element
+    values = element.value.decode("latin-1").split("\\")
+    moved = "\\".join(move_date_time(value.strip(" \0"), offset, zone) for value in values)
+    return element._replace(value=moved.encode("latin-1"))
 
 
 def _first_wanted(keys: Iterable[HeaderKey]) -> frozenset[int]:
     """What tells numbers with a sign, the attributes of the standard, and all creators of the private groups asked."""
-    wanted = {_PIXEL_REPRESENTATION}
+    wanted = {_PIXEL_REPRESENTATION, TIMEZONE_OFFSET_FROM_UTC}
     for key in keys:
         if key.creator:
             wanted.update(key.tag & 0xFFFF_0000 | block for block in _BLOCKS)

@@ -27,7 +27,7 @@ from fastarchive.dicom.attributes import (
 from fastarchive.dicom.charsets import CharacterSet
 from fastarchive.dicom.dictionary import keyword_of, vr_of
 from fastarchive.dicom.elements import Element, ElementError, parse_sequence, walk
-from fastarchive.dicom.matching import Matcher, Matching, MatchingError, compile_matcher
+from fastarchive.dicom.matching import Matcher, Matching, MatchingError, MatchingOptions, compile_matcher
 from fastarchive.dicom.sequences import creator_in, creator_of, is_private, is_private_creator
 from fastarchive.dicom.transfer_syntaxes import Encoding
 from fastarchive.dicom.values import parse_offset
@@ -138,17 +138,18 @@ def parse_find(
     character_set = read_character_set(elements, options.declared_character_set)
     check_hierarchy(elements, level, model, character_set, options.relational)
     scoped = _is_scoped(elements, level, character_set)
+    zone = read_zone(elements) if options.timezone else None
+    matching = replace(options.matching, zone=zone)
     keys: list[Key] = []
     for tag, element in sorted(elements.items()):
         if tag in (QUERY_RETRIEVE_LEVEL, SPECIFIC_CHARACTER_SET):
             continue
-        key = _key(element, level, model, character_set, options)
+        key = _key(element, level, model, character_set, matching)
         if options.headers and key.use is Use.UNSUPPORTED and tag not in LEVEL_OF:
-            key = _header_key(key, element, elements, character_set, options)
+            key = _header_key(key, element, elements, character_set, matching)
             if key.header is not None and not scoped:
                 key = replace(key, use=Use.UNSCOPED, header=None)
         keys.append(key)
-    zone = read_zone(elements) if options.timezone else None
     return FindQuery(model, level, tuple(_with_creators(keys)), character_set, options, zone)
 
 
@@ -225,7 +226,7 @@ def check_hierarchy(
 
 
 def _key(
-    element: Element, level: Level, model: InformationModel, character_set: CharacterSet, options: FindOptions
+    element: Element, level: Level, model: InformationModel, character_set: CharacterSet, options: MatchingOptions
 ) -> Key:
     tag = element.tag
     known_vr = vr_of(tag)
@@ -245,7 +246,7 @@ def _key(
     if not element.value:
         return Key(tag, vr, home, holder, kind, Use.RETURN)  # the most common key there is
     try:
-        matcher = compile_matcher(tag, vr, key_text(element, vr, character_set), options.matching)
+        matcher = compile_matcher(tag, vr, key_text(element, vr, character_set), options)
     except MatchingError as error:
         raise IdentifierError(f"{keyword_of(tag)}: {error.reason}", tag) from error
     if matcher.matching is Matching.UNIVERSAL:
@@ -268,7 +269,7 @@ def _is_named(elements: dict[int, Element], level: Level, character_set: Charact
 
 
 def _header_key(
-    key: Key, element: Element, elements: dict[int, Element], character_set: CharacterSet, options: FindOptions
+    key: Key, element: Element, elements: dict[int, Element], character_set: CharacterSet, options: MatchingOptions
 ) -> Key:
     """The key of an attribute the archive does not keep, looked up in headers if it can be."""
     tag = key.tag
@@ -278,7 +279,7 @@ def _header_key(
     if key.vr in BINARY_NUMBERS:
         key_text(element, key.vr, character_set)
     try:
-        header = header_key(element, creator, character_set, options.matching)
+        header = header_key(element, creator, character_set, options)
     except MatchingError as error:
         raise IdentifierError(f"{keyword_of(tag)}: {error.reason}", tag) from error
     if header is None:

@@ -38,7 +38,7 @@ def values_in_zone(document: Document, tag: int, zone: int) -> list[str]:
     values = document.values(tag)
     offset = _offset_of(document)
     if vr_of(tag) == "DT":
-        return [_move_date_time(value, offset, zone) for value in values]
+        return [move_date_time(value, offset, zone) for value in values]
     if offset is None or offset == zone:
         return values
     if tag in TIME_OF_DATE:
@@ -60,8 +60,9 @@ def _pair(values: list[str], partners: list[str]) -> list[tuple[str, str]]:
     return [(value, partners[place] if place < len(partners) else "") for place, value in enumerate(values)]
 
 
-def _move_date_time(value: str, offset: int | None, zone: int) -> str:
-    """A DT value in another zone, with its suffix; its own suffix goes before the offset of the document."""
+def move_date_time(value: str, offset: int | None, zone: int) -> str:
+    """A DT value in another zone, with its suffix; its own suffix goes before the offset of the data set (minutes east
+    of UTC, None if it tells none)."""
     match = _DATE_TIME.match(value)
     own = parse_offset(match[3]) if match is not None and match[3] else offset
     if match is None or own is None:
