@@ -61,10 +61,12 @@ def measure(peer: Peer, load: Load, associations: int, *, nodelay: bool, sender:
     with Meter(peer.pid) as meter:
         sending = sender(peer.host, peer.dicom_port, load.shares(associations), called=peer.ae_title, nodelay=nodelay)
         sent = sending.result()
-    acknowledged = [one.sop_instance for one in sent if one.acknowledged]
-    held = peer.held_of(load.instances.values())
+    # By file: some files name another instance in their File Meta Information than in their data set.
+    known = load.instances
+    acknowledged = {known[one.path][2] if one.path in known else one.sop_instance for one in sent if one.acknowledged}
+    held = peer.held_of(known.values())
     way = Way(peer.label, associations, nodelay)
-    outcome = summarise(way, sent, missing=len(set(acknowledged) - held), meter=meter)
+    outcome = summarise(way, sent, missing=len(acknowledged - held), meter=meter)
     return replace(outcome, sender=sender.program)
 
 
