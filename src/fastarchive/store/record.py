@@ -31,6 +31,8 @@ _MOVED = 1
 """Flag: the record was moved, and says from where."""
 _CRC_OFFSET = 12
 _AFTER_CRC = 16
+BLOCK_SIZE = _BLOCK.size
+"""Bytes of an entry of the block table (24)."""
 FIXED_SIZE = _FIXED.size
 """Bytes needed from the start of a record before :func:`measure` can speak (92)."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import Final
 
 from blake3 import blake3
 
-from fastarchive.store.codec import DamagedBlock, decode_block, verify_block
+from fastarchive.store.codec import CHECKSUM_SIZE, DamagedBlock, decode_block, verify_block
 from fastarchive.store.pack import (
     PAGE,
     PackError,
@@ -30,10 +31,25 @@ from fastarchive.store.pack import (
     read_table,
     sealed_part_is_empty,
 )
-from fastarchive.store.record import FIXED_SIZE, WITH_CONTENT, TornRecord, decode_blocks, decode_record, measure
+from fastarchive.store.record import (
+    BLOCK_SIZE,
+    FIXED_SIZE,
+    RECORD_FRAME,
+    RECORD_MAGIC,
+    RECORD_VERSION,
+    WITH_CONTENT,
+    TornRecord,
+    decode_blocks,
+    decode_record,
+    measure,
+)
 
 _WINDOW: Final = 8 << 20
 _METADATA: Final = 4096
+_HEAD: Final = struct.Struct("<II4sIHxxIQ")
+"""Of a record: frame, content length, magic, CRC, version, number of blocks, size."""
+_CHECKED: Final = struct.Struct("<I12x8s")
+"""Of an entry of the block table: length stored, checksum."""
 
 Pace = Callable[[int], None]
 """Told how many bytes were read; may wait, and may raise to end the work."""
@@ -114,6 +130,43 @@ class Window:
                 self._pace(count)
         at = offset - self._start
         return self._view[at : min(at + size, self._end - self._start)]
+
+    def held(self, offset: int) -> tuple[memoryview, int]:
+        """What is in memory, and the place of an offset of the file in it; empty if it doesn't reach there."""
+        if self._start <= offset < self._end:
+            return self._view[: self._end - self._start], offset - self._start
+        return self._view[:0], 0
+
+
+def verify_quickly(window: Window, offset: int, end: int) -> int:
+    """Check the record at `offset` in what the window has in memory: its size, or 0 if it isn't all there, isn't whole or
+    doesn't end by `end`; then :func:`verify_record` tells. The same checks in half the time, for small records.
+    """
+    buffer, at = window.held(offset)
+    if len(buffer) - at < FIXED_SIZE:
+        return 0
+    frame, content, magic, crc, version, count, total = _HEAD.unpack_from(buffer, at)
+    metadata = at + content + 8
+    table = metadata - count * BLOCK_SIZE
+    whole = at + total
+    if (
+        frame != RECORD_FRAME
+        or magic != RECORD_MAGIC
+        or version != RECORD_VERSION
+        or table < at + FIXED_SIZE
+        or metadata > whole
+        or whole > len(buffer)
+        or offset + total > end
+        or zlib.crc32(buffer[at + 16 : metadata], zlib.crc32(buffer[at : at + 12])) != crc
+    ):
+        return 0
+    position = metadata
+    for stored, checksum in _CHECKED.iter_unpack(buffer[table:metadata]):
+        following = position + stored
+        if following > whole or blake3(buffer[position:following]).digest(CHECKSUM_SIZE) != checksum:
+            return 0
+        position = following
+    return total if position == whole else 0
 
 
 def verify_record(window: Window, offset: int, end: int, *, deep: bool) -> int:
@@ -213,6 +266,11 @@ def _is_written(check: PackCheck) -> bool:
 def _verify_records(fd: int, check: PackCheck, window: Window, table: list[int], end: int, *, deep: bool) -> None:
     position = PAGE
     while position < end:
+        size = 0 if deep else verify_quickly(window, position, end)
+        if size:
+            check.good[position] = size
+            position += size
+            continue
         try:
             size = verify_record(window, position, end, deep=deep)
         except DamagedContent as error:
