@@ -139,8 +139,8 @@ class Window:
 
 
 def verify_quickly(window: Window, offset: int, end: int) -> int:
-    """Check the record at `offset` in what the window has in memory: its size, or 0 if it isn't all there, isn't whole or
-    doesn't end by `end`; then :func:`verify_record` tells. The same checks in half the time, for small records.
+    """Check the record at `offset` in what the window has in memory: its size, or 0 if it isn't all there, isn't whole
+    or doesn't end by `end`; then :func:`verify_record` tells. The same checks in half the time, for small records.
     """
     buffer, at = window.held(offset)
     if len(buffer) - at < FIXED_SIZE:
