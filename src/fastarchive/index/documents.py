@@ -30,8 +30,8 @@ from typing import Final, NamedTuple
 
 from fastarchive.dicom.attributes import PATIENT_ID, Level
 from fastarchive.dicom.dictionary import vr_of
-from fastarchive.index.encoded import encode_elements, instance_elements
-from fastarchive.index.table import table_elements, table_origins
+from fastarchive.index.encoded import encode_elements, instance_elements, instance_values
+from fastarchive.index.table import table_elements, table_origins, table_values
 from fastarchive.store.record import Location
 
 Order = tuple[int, int, int]
@@ -204,12 +204,20 @@ class Document:
             self._origins = {} if self.level is Level.IMAGE else table_origins(*self._packed)
         return self._origins
 
+    def pick(self, tags: tuple[int, ...]) -> list[bytes]:
+        """The values of these tags, empty where there is none: cheaper than ``elements`` for a few of them."""
+        if self._elements is not None:
+            get = self._elements.get
+            return [get(tag, b"") for tag in tags]
+        assert self._packed is not None
+        return (instance_values if self.level is Level.IMAGE else table_values)(*self._packed, tags)
+
     def values(self, tag: int) -> list[str]:
         """The stored values of an attribute as text: decoded, split, stripped as its VR allows; [] if it has none.
 
         Numbers of binary VRs are not turned into text: for US use ``elements`` (:func:`unsigned` helps).
         """
-        value = self.elements.get(tag)
+        value = self.pick((tag,))[0]
         if not value:
             return []
         vr = vr_of(tag)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from fastarchive.dicom.attributes import EVERY_LEVEL_TAGS, LEVEL_OF, PIXEL_TAGS, SPECIFIC_CHARACTER_SET, Level
+
+_Place = tuple[int, int, int, bool]
+"""Tag, start and end of a value from the start of the elements, and whether it is binary."""
 
 SHORT: Final = struct.Struct("<HH2sH")
 _LONG: Final = struct.Struct("<HH2s2xI")
@@ -42,18 +45,33 @@ def walk(data: bytes, position: int = 0) -> Iterator[tuple[int, bytes, bytes, in
         yield group << 16 | element, vr, data[start:position], position
 
 
-class Layout(NamedTuple):
+class Layout:
     """Where the elements of an instance are, for all instances whose tags, VRs and lengths are the same."""
 
-    mask: int
-    expected: int
-    values: tuple[tuple[int, int, int, bool], ...]
-    """Tag, start and end of the value from the start of the elements, and whether it is binary."""
+    __slots__ = ("expected", "mask", "picked", "values")
+
+    def __init__(self, mask: int, expected: int, values: tuple[_Place, ...]) -> None:
+        self.mask = mask
+        self.expected = expected
+        self.values = values
+        self.picked: dict[tuple[int, ...], tuple[_Place, ...]] = {}
+        """The places of some tags, in their order."""
+
+    def pick(self, wanted: tuple[int, ...]) -> tuple[_Place, ...]:
+        """Where these tags are; where there is none, a place of no length."""
+        places = self.picked.get(wanted)
+        if places is None:
+            if len(self.picked) >= _MOST_PICKED:
+                self.picked.clear()
+            by_tag = {place[0]: place for place in self.values}
+            places = self.picked[wanted] = tuple([by_tag.get(tag, (tag, 0, 0, True)) for tag in wanted])
+        return places
 
 
 _layouts: Final[dict[int, Layout]] = {}
 """The last one seen, by length: instances of a series differ in values, seldom in lengths."""
 _MOST_LAYOUTS: Final = 4096
+_MOST_PICKED: Final = 16
 
 
 def layout_of(data: bytes) -> Layout:
@@ -88,6 +106,15 @@ def instance_elements(data: bytes, position: int = 0) -> dict[int, bytes]:
         for tag, start, end, binary in layout_of(data).values
         if (value := data[start:end]) and (binary or value.strip(PADDING))
     }
+
+
+def instance_values(data: bytes, position: int, wanted: tuple[int, ...]) -> list[bytes]:
+    """The values of some tags among the elements from `position` on, empty where nothing is said."""
+    data = data[position:]
+    return [
+        value if (value := data[start:end]) and (binary or value.strip(PADDING)) else b""
+        for _, start, end, binary in layout_of(data).pick(wanted)
+    ]
 
 
 def encode_elements(elements: dict[int, bytes]) -> bytes:

@@ -197,9 +197,13 @@ class Snapshot:
                     return
         most = page_size + 1 if estimate <= page_size or done else first_page
         hits = self._hits(query, most)
-        if len(hits) == most:
-            hits = self._hits(query, self._count(query))
         size = first_page
+        if len(hits) == most:
+            if not done:
+                if documents := _without(self._decoded(hits[:size]), excluded):
+                    yield documents
+                done, size = size, page_size
+            hits = self._hits(query, self._count(query))
         while done < len(hits):
             page = hits[done : done + size]
             done, size = done + len(page), page_size
@@ -235,7 +239,8 @@ class Snapshot:
                 counted = True
                 if self._count(query) <= FEW:
                     return
-            wanted = min(page_size, wanted * 4)
+            if documents:
+                wanted = min(page_size, wanted * 4)
             width = min(covered * 8, covered * wanted // max(1, len(documents)) + 1)
 
     def estimate(self, level: Level, condition: Condition) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from itertools import accumulate
 from typing import Final
 
@@ -61,6 +61,24 @@ def table_elements(row: bytes, position: int) -> dict[int, bytes]:
         found[tag] = values[start:end]
         start = end
     return found
+
+
+def table_values(row: bytes, position: int, wanted: tuple[int, ...]) -> list[bytes]:
+    """The values of some tags in the table at `position`, empty where it has none."""
+    records, count = _COUNTS.unpack_from(row, position)
+    position += _COUNTS.size + records * _ORIGIN.size
+    numbers = position + 4 * count
+    places = _places(row[position:numbers], wanted)
+    starts = (0, *_numbers(count).unpack_from(row, numbers))
+    values = position + 12 * count
+    return [row[values + starts[at] : values + starts[at + 1]] if at >= 0 else b"" for at in places]
+
+
+@lru_cache(maxsize=1024)
+def _places(tags: bytes, wanted: tuple[int, ...]) -> tuple[int, ...]:
+    """Where each wanted tag is among these; -1 where it isn't. Most entities of a level have the same tags."""
+    found = {tag: place for place, (tag,) in enumerate(_numbers(1).iter_unpack(tags))}
+    return tuple([found.get(tag, -1) for tag in wanted])
 
 
 def table_origins(row: bytes, position: int) -> dict[int, Origin]:

@@ -127,7 +127,7 @@ class View:
         return [document for document in self._changes[level].values() if document is not None]
 
     def pages(
-        self, level: Level, condition: Condition, *, first_page: int = 50, page_size: int = 1000
+        self, level: Level, condition: Condition, *, first_page: int = 25, page_size: int = 1000
     ) -> Iterator[list[Document]]:
         """Entities of the index that meet `condition`, perhaps some that don't; without those of tail_documents().
 

@@ -124,11 +124,11 @@ def decider(criterion: Criterion) -> Callable[[Document], bool]:
     if not isinstance(criterion, AttributeCriterion) or criterion.zone is not None:
         return criterion.accepts
     tag = criterion.matcher.tag
-    aggregate = AGGREGATES.get(tag)
+    tags, aggregate = (tag,), AGGREGATES.get(tag)
     known: dict[object, bool] = {}
 
     def decide(document: Document) -> bool:
-        value = document.elements.get(tag) if aggregate is None else aggregate(document)
+        value = document.pick(tags)[0] if aggregate is None else aggregate(document)
         verdict = known.get(value)
         if verdict is None:
             if len(known) >= _REMEMBERED:

@@ -116,14 +116,14 @@ class Responder:
         values: list[bytes] = []
         for depth, tags, empty in self._texts:
             document = match[depth]
-            values += empty if document is None else map(document.elements.get, tags, empty)
+            values += empty if document is None else document.pick(tags)
         for depth, work_out in self._worked_out:
             document = match[depth]
             values.append(b"" if document is None else work_out(document))
         ascii_only = b"".join(values).isascii()
         for depth, tags, empty in self._numbers:
             document = match[depth]
-            values += empty if document is None else map(document.elements.get, tags, empty)
+            values += empty if document is None else document.pick(tags)
         looked_up: list[Element] = []
         if self._looks_up and isinstance(match, LookedUp):
             looked_up += match.header.values()
