@@ -19,9 +19,11 @@ from typing import Final
 from fastarchive.dicom.attributes import PATIENT_ID, PATIENT_NAME, Level
 from fastarchive.dicom.elements import Element, encode
 from fastarchive.dicom.meaning import may_mean_the_same, meaning_of
+from fastarchive.dicom.rejection import EXPIRED, KEY_OBJECT_SELECTION
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE
 from fastarchive.index.contributions import contribution_of
 from fastarchive.index.disagreements import disagreeing
+from fastarchive.index.documents import Document
 from fastarchive.index.view import Index, InstanceEntry
 from fastarchive.store.blobs import Blobs, DamagedInstance
 from fastarchive.store.encoding import EncodedRecord
@@ -57,6 +59,8 @@ class Outcome(Enum):
     """A different data set was stored under the same UID; this one has its place now."""
     QUARANTINED = "quarantined"
     """A different data set is stored under the same UID; it was kept and this one is in quarantine."""
+    REJECTED = "rejected"
+    """A rejection note names the UID, which is not taken again; nothing was stored."""
     OTHER_PATIENT = "other patient"
     """What it says of the patient is not what its study says; it is in quarantine."""
 
@@ -138,7 +142,13 @@ class Admission:
         try:
             # Looked up after the UID is taken, so that what another thread made durable meanwhile is seen.
             known = self._index.locate(identity.sop_instance)
-            if known is None and self._is_of_another_patient(encoded := intake.finish()):
+            rejected = self._index.rejected(identity.sop_instance) if known is None else None
+            if rejected is not None and _stays_out(*rejected, identity.digest):
+                hidden, _ = rejected
+                note = hidden.sop_class == KEY_OBJECT_SELECTION and hidden.digest == identity.digest
+                outcome = Outcome.ALREADY_PRESENT if note else Outcome.REJECTED
+                receipt = self._receipt(outcome, identity, hidden.location, intake)
+            elif known is None and self._is_of_another_patient(encoded := intake.finish()):
                 receipt = self._receipt(Outcome.OTHER_PATIENT, identity, self._quarantine(encoded, log), intake)
             elif known is None:
                 appended = log.append(encoded)
@@ -226,6 +236,12 @@ class Admission:
             if known.study in held or encoded.record.study in held:
                 return None
             return succeed(known, encoded, log)
+
+
+def _stays_out(hidden: Document, code: str, digest: bytes) -> bool:
+    """Whether a data set under the UID of a rejected instance is not taken: it is only after its retention expired, and
+    a note that says so is hidden itself."""
+    return code != EXPIRED or (hidden.sop_class == KEY_OBJECT_SELECTION and hidden.digest == digest)
 
 
 def succeed(known: InstanceEntry, encoded: EncodedRecord, log: Log) -> Location:

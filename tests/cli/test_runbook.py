@@ -17,6 +17,8 @@ from fastarchive.store.pack import PACKS, pack_path
 from tests import conflicting
 from tests.conflicting import UID, named
 from tests.server.instances import small_instance, sop_instance_uid, write_instances
+from tests.services.loopback import encode
+from tests.upkeep.test_rejections import rejection_note
 
 COUNT = 8
 
@@ -109,6 +111,24 @@ def test_conflicts(tmp_path: Path) -> None:
         conflicting.store(archive, named("ANOTHER^", number=2))
     (disagreement,) = command("conflicts", "--data", data, "--json", code=1)
     assert [one["value"] for one in disagreement["values"]] == ["RELEASED", "ANOTHER"]
+
+
+def test_rejected_instances(tmp_path: Path) -> None:
+    data = tmp_path / "archive"
+    with Archive.open(data) as archive:
+        for number in (1, 2):
+            conflicting.store(archive, small_instance(number))
+        conflicting.store(archive, encode(rejection_note([1])))
+        (note,) = command("rejections", "list", "--data", data, "--json")
+        assert (note["code"], note["rejected"]) == ("113001", [sop_instance_uid(1)])
+        assert archive.status()["instances"] == 2
+        command("rejections", "revoke", note["note"], "--reason", "wrong study", "--data", data)
+        assert archive.status()["instances"] == 2
+        assert archive.read(sop_instance_uid(1)).read() == small_instance(1)
+        conflicting.store(archive, encode(rejection_note([2], "113039")))
+        (note,) = command("rejections", "list", "--data", data, "--json")
+        command("rejections", "discard", note["note"], "--reason", "expired", "--data", data)
+        assert archive.status()["instances"] == 1
 
 
 def test_retention_as_the_runbook_writes_the_rules(crashed: Path, tmp_path: Path) -> None:

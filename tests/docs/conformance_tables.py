@@ -51,7 +51,8 @@ SERVICES: Final[dict[str, dict[str, str]]] = {
         "OUT_OF_RESOURCES": "no space above the reserve, no files, or for `store_seconds` no room in memory "
         "(`maximum_in_flight`): nothing was stored; or the disk did not answer for so long: send it again",
         "DATA_SET_DOES_NOT_MATCH": "a UID is missing, malformed, or not the command's; or the SOP Instance UID is "
-        "stored with other content and the first is kept (`conflict_policy` keep-first, or a study on hold)",
+        "stored with other content and the first is kept (`conflict_policy` keep-first, or a study on hold); or a "
+        "rejection note rejects the instance",
         "CANNOT_UNDERSTAND": "no data set, or one that can't be read",
         "PROCESSING_FAILURE": "writing failed, or an internal error; nothing was stored",
         "INVALID_SOP_INSTANCE": "Affected SOP Instance UID is missing",

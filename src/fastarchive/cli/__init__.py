@@ -25,6 +25,7 @@ from fastarchive.cli import (
     importing,
     quarantine,
     reindex,
+    rejections,
     restore,
     retention,
     serve,
@@ -79,6 +80,7 @@ app.command("export")(export.export)
 app.command("delete")(delete.delete)
 app.command("deletions")(deletions.deletions)
 app.command("retention")(retention.retention)
+app.command("rejections")(rejections.rejections)
 app.command("hold")(hold.hold)
 app.command("conflicts")(conflicts.conflicts)
 app.command("quarantine")(quarantine.quarantine)

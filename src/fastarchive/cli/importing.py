@@ -124,6 +124,8 @@ def import_one(
                 summary.add(
                     "refused", path, reason="another data set is stored under its SOP Instance UID; it was kept"
                 )
+            case Outcome.REJECTED:
+                summary.add("refused", path, reason="a rejection note in the archive rejects it")
             case Outcome.CONFLICT_ON_HOLD:
                 summary.add("refused", path, reason="another data set is stored under its SOP Instance UID, on hold")
 

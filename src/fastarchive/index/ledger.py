@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 from fastarchive.dicom.attributes import PATIENT_ID, Level
+from fastarchive.dicom.rejection import KEY_OBJECT_SELECTION
 from fastarchive.index.contributions import Template, contribution_of
 from fastarchive.index.disagreements import (
     DISAGREEMENT,
@@ -32,6 +33,8 @@ from fastarchive.index.disagreements import (
 from fastarchive.index.documents import Contribution, Document, Order, add, blank, has_patient_id, merge, series_key
 from fastarchive.index.encoded import encode_elements
 from fastarchive.index.notes import QUARANTINE, with_quarantine_record
+from fastarchive.index.packs import ReadRecord
+from fastarchive.index.rejections import REJECTED, REJECTING, Rejections
 from fastarchive.store.record import Location, Record, RecordKind
 
 _MOST_OPEN_SERIES: Final = 4096
@@ -51,6 +54,8 @@ class Base(Protocol):
     def shadows(self, instance: str) -> list[Document]: ...
     def shadows_of(self, study: str) -> Iterable[Document]: ...
     def note(self, kind: str, name: str) -> bytes | None: ...
+    def notes(self, kind: str) -> Mapping[str, bytes]: ...
+    def has_notes(self, kind: str) -> bool: ...
 
 
 def tombstone_of(record: Record) -> str:
@@ -95,7 +100,7 @@ class Ledger:
     `read` gives the record at a location, or None if it can't be read any more.
     """
 
-    def __init__(self, base: Base, read: Callable[[Location], Record | None]) -> None:
+    def __init__(self, base: Base, read: ReadRecord) -> None:
         self._base = base
         self._read = read
         self.instances: dict[str, Document | None] = {}
@@ -114,6 +119,10 @@ class Ledger:
         """Keys in ``entities`` changed since whoever reads them last cleared this."""
         self._open: dict[tuple[str, str], _OpenSeries] = {}
         self._recent: dict[Location, Record] = {}
+        self._key_objects: set[str] = set()
+        """Key Object Selection documents that have come or gone."""
+        self._rejections = Rejections(self.notes, self._note, read.content)
+        self._rejections.any = base.has_notes(REJECTED)
         self._studies_to_rebuild: set[str] = set()
         self._patients_to_rebuild: set[str] = set()
 
@@ -128,6 +137,7 @@ class Ledger:
                 else:
                     place = (QUARANTINE, record.sop_instance)
                     self.notes[place] = with_quarantine_record(self._note(place), location, record)
+            self._settle_key_objects()
             if self._studies_to_rebuild or self._patients_to_rebuild:
                 self._rebuild()
         finally:
@@ -145,6 +155,8 @@ class Ledger:
             for other in others:
                 self._add_shadow(other)
             self._studies_to_rebuild.update(each.study for each in documents)
+        for instance in self._rejections.gather(self._base.notes(REJECTING).values()):
+            self._settle(instance)
         for study in studies:
             self._studies_to_rebuild.add(study.study)
             self._patients_to_rebuild.add(study.patient)
@@ -155,6 +167,7 @@ class Ledger:
     def rebase(self, base: Base) -> None:
         """Go on over a base that holds everything taken in so far; what was read stays cached."""
         self._base = base
+        self._rejections.any = base.has_notes(REJECTED)
         self.instances.clear()
         self.shadows.clear()
         self.tombstones.clear()
@@ -181,9 +194,15 @@ class Ledger:
         study, series, instance = record.study, record.series, record.sop_instance
         if self._is_deleted(order, study, series, instance):
             return
+        if record.sop_class == KEY_OBJECT_SELECTION:
+            self._key_objects.add(instance)
         known = self.winner(instance)
         if known is not None:
             self._again(known, location, record, order)
+            return
+        if self._rejections.marked(instance):
+            self._add_shadow(_whole_document(record, location))
+            self._settle(instance)
             return
         opened = self._open.get((study, series))
         encoded = None
@@ -214,10 +233,11 @@ class Ledger:
             if location.pack > known.location.pack:  # the same record, moved
                 self.instances[known.instance] = _moved(known, location)
             return
-        elements = contribution_of(record, location).elements[Level.IMAGE]
-        document = _instance_document(record, location, known.patient, encode_elements(elements))
-        if order > known.order:
+        document = _whole_document(record, location)
+        document.patient = known.patient
+        if order > known.order or self._rejections.marked(known.instance):
             self._add_shadow(document)
+            self._settle(known.instance)
             return
         self._recent[location] = record
         self._add_shadow(known)
@@ -285,15 +305,43 @@ class Ledger:
         shadows = self._shadows(instance)
         records = sorted([before, *shadows] if before is not None else shadows, key=lambda each: each.order)
         left = [each for each in records if not self._is_deleted(each.order, each.study, each.series, each.instance)]
-        if len(left) == len(records):
+        after = next((each for each in left if self._rejections.reject(each) is None), None)
+        same = after is None if before is None else after is not None and after.order == before.order
+        if same and len(left) == len(records):
             return
-        self.shadows[instance] = left[1:]
-        after = left[0] if left else None
-        if before is not None and (after is None or after.order != before.order):
-            if after is not None:
-                after = after.copy()
-                after.rowid = before.rowid
-            self._replace(before, after)
+        self._key_objects.update(each.instance for each in records if each.sop_class == KEY_OBJECT_SELECTION)
+        self.shadows[instance] = [each for each in left if each is not after]
+        if same:
+            return
+        if before is not None:
+            self._replace(before, None if after is None else after.copy())
+        elif after is not None:  # nothing hides it any more
+            after = after.copy()
+            after.rowid = _rowid(self._base.get(Level.IMAGE, instance))
+            self.instances[instance] = after
+            self._studies_to_rebuild.add(after.study)
+
+    def _settle_key_objects(self) -> None:
+        """Hide and show what rejection notes say that have come or gone."""
+        while self._key_objects:
+            note = self._key_objects.pop()
+            for instance in sorted(self._rejections.update(note, self.holder(note))):
+                self._settle(instance)
+
+    def holder(self, instance: str) -> Document | None:
+        """The earliest record of an instance that isn't deleted, be it rejected or not."""
+        winner = self.winner(instance)
+        records = [*self._shadows(instance), *([] if winner is None else [winner])]
+        left = [each for each in records if not self._is_deleted(each.order, each.study, each.series, each.instance)]
+        return min(left, key=lambda each: each.order, default=None)
+
+    def rejected(self, instance: str) -> tuple[Document, str] | None:
+        """An instance that isn't one because it is rejected, and the code; None if it is one, or there is none."""
+        if not self._rejections.marked(instance) or self.winner(instance) is not None:
+            return None
+        holder = self.holder(instance)
+        code = None if holder is None else self._rejections.reject(holder)
+        return None if holder is None or code is None else (holder, code)
 
     def _replace(self, before: Document, after: Document | None) -> None:
         self._studies_to_rebuild.add(before.study)
@@ -480,6 +528,12 @@ def _moved(document: Document, location: Location) -> Document:
     moved = document.copy()
     moved.location, moved.origin = location, (pack, offset)
     return moved
+
+
+def _whole_document(record: Record, location: Location) -> Document:
+    contribution = contribution_of(record, location)
+    elements = encode_elements(contribution.elements[Level.IMAGE])
+    return _instance_document(record, location, contribution.patient, elements)
 
 
 def _instance_document(record: Record, location: Location, patient: str, encoded: bytes) -> Document:

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
+from fastarchive.store.codec import DamagedBlock, decode_block, verify_block
 from fastarchive.store.follow import Positions
 from fastarchive.store.pack import PAGE, list_packs, pack_path, read_record, read_state
 from fastarchive.store.record import Location, Record, TornRecord
 
+LONGEST: Final = 64 << 20
+"""Bytes of a record whose data set is read whole."""
 _MOST_OPEN: Final = 16
 
-ReadRecord = Callable[[Location], Record | None]
+
+class ReadRecord(Protocol):
+    """Reads what is at a location; None if it can't be read any more."""
+
+    def __call__(self, location: Location) -> Record | None:
+        """The metadata of the record."""
+
+    def content(self, location: Location) -> bytes | None:
+        """The data set of a small record, verified."""
 
 
 class RecordReader:
@@ -30,6 +40,24 @@ class RecordReader:
         for copy in self._copies:
             with suppress(OSError, TornRecord):
                 return self._read(pack_path(copy, location.pack), location)
+        return None
+
+    def content(self, location: Location) -> bytes | None:
+        """The data set of the record at `location`, verified; None if it can't be read or is longer than LONGEST."""
+        if location.size > LONGEST:
+            return None
+        for copy in self._copies:
+            with suppress(OSError, TornRecord, DamagedBlock):
+                path = pack_path(copy, location.pack)
+                record = self._read(path, location)
+                position = location.end - sum(block.stored for block in record.blocks)
+                parts = []
+                for block in record.blocks:
+                    stored = os.pread(self._files[path], block.stored, position)
+                    verify_block(block, stored)
+                    parts.append(bytes(decode_block(block, stored)))
+                    position += block.stored
+                return b"".join(parts)
         return None
 
     def _read(self, path: Path, location: Location) -> Record:

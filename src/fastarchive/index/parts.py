@@ -71,6 +71,8 @@ class _Base:
         self.shadows = snapshot.shadows
         self.shadows_of = snapshot.shadows_of
         self.note = snapshot.note
+        self.notes = snapshot.notes
+        self.has_notes = snapshot.has_notes
 
     @property
     def tombstones(self) -> Mapping[str, Order]:

@@ -5,7 +5,7 @@ field                 holds
 ====================  =================================================================================================
 ``key``               level letter and a short stand-in for the unique key: one document each
 ``level``             ``P`` ``S`` ``E`` ``I`` (patient, study, series, instance), ``X`` shadow, ``T`` tombstone,
-                      ``C`` checkpoint, ``Q`` and ``D`` notes (:mod:`fastarchive.index.notes`)
+                      ``C`` checkpoint, ``Q`` ``D`` ``R`` ``N`` notes (:mod:`fastarchive.index.notes`)
 ``patient`` …         keys of the entities above (``patient`` on studies and series, ``study`` and ``series`` below, by
                       short stand-ins: :func:`fastarchive.index.terms.short_term`)
 ``exact``             ``ggggeeee=value`` of attributes matched as a whole
@@ -60,7 +60,7 @@ from fastarchive.index.terms import (
     terms_of,
 )
 
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 """Raised with every change to fields, terms or rows: an index of another version is built anew from the packs."""
 
 GRAM_TOKENIZER: Final = "grams"

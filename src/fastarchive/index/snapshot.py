@@ -161,6 +161,10 @@ class Snapshot:
         """All notes of a kind, by name."""
         return dict(map(decode_note, self._rows(schema.term_query("level", kind))))
 
+    def has_notes(self, kind: str) -> bool:
+        """Whether there may be notes of a kind; False is certain."""
+        return self._searcher is not None and self._searcher.doc_freq("level", kind) > 0
+
     def number_of_notes(self, kind: str) -> int:
         """How many notes of a kind there are."""
         return self._count(schema.term_query("level", kind))

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from fastarchive.dicom.attributes import Level
+from fastarchive.dicom.rejection import KEY_OBJECT_SELECTION
 from fastarchive.index.documents import Document, Order
 from fastarchive.index.ledger import Ledger, is_deleted, tombstone_of
 from fastarchive.index.notes import NO_NOTES, Notes
 from fastarchive.index.packs import ReadRecord
+from fastarchive.index.rejections import REJECTED
 from fastarchive.index.snapshot import Snapshot
 from fastarchive.store.record import Location, Record, RecordKind
 
@@ -33,6 +35,9 @@ class Tail:
         self._instances: dict[str, tuple[Order, Location, Record]] = {}
         """SOP Instance UID → its earliest record here that no deletion in the index concerns."""
         self._tombstones: dict[str, Order] = {}
+        self._key_objects = False
+        """Whether there are Key Object Selection documents here, which may reject instances."""
+        self._rejections = snapshot.has_notes(REJECTED)
         self._ledger = Ledger(snapshot, read)
         self._merged = 0
         self._changes: Changes = NO_CHANGES
@@ -44,6 +49,7 @@ class Tail:
             self.records.append((location, record))
             order = record.order(location)
             if record.kind is RecordKind.INSTANCE:
+                self._key_objects = self._key_objects or record.sop_class == KEY_OBJECT_SELECTION
                 if deleted and is_deleted(deleted, order, record.study, record.series, record.sop_instance):
                     continue
                 known = self._instances.get(record.sop_instance)
@@ -55,7 +61,7 @@ class Tail:
 
     def find(self, instance: str) -> tuple[Location, Record | Document] | None:
         """Where an instance is and what tells of it: its record if it is in the tail, else its document."""
-        if self._tombstones:
+        if self._tombstones or self._may_be_rejected(instance):
             self._merge()
             document = self._ledger.winner(instance)
             return None if document is None else (document.location, document)
@@ -66,6 +72,16 @@ class Tail:
         ):
             return indexed.location, indexed
         return None if known is None else (known[1], known[2])
+
+    def rejected(self, instance: str) -> tuple[Document, str] | None:
+        """An instance that is rejected, and the code (:mod:`fastarchive.dicom.rejection`)."""
+        if not self._may_be_rejected(instance):
+            return None
+        self._merge()
+        return self._ledger.rejected(instance)
+
+    def _may_be_rejected(self, instance: str) -> bool:
+        return self._key_objects or (self._rejections and self._snapshot.note(REJECTED, instance) is not None)
 
     @property
     def tombstones(self) -> Mapping[str, Order]:

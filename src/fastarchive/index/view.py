@@ -19,6 +19,7 @@ from fastarchive.index.documents import KEY_SEPARATOR, Document, Order
 from fastarchive.index.ledger import is_deleted
 from fastarchive.index.notes import NO_NOTES, QUARANTINE, Notes, Quarantined, in_quarantine
 from fastarchive.index.packs import RecordReader
+from fastarchive.index.rejections import REJECTING, RejectionNote, rejection_notes
 from fastarchive.index.snapshot import Snapshot
 from fastarchive.index.tail import NO_TOMBSTONES, Changes, Tail
 from fastarchive.index.writer import INDEX
@@ -83,6 +84,12 @@ class View:
         notes = self._snapshot.notes(QUARANTINE)
         notes |= {name: note for (kind, name), note in self._notes.items() if kind == QUARANTINE}
         return sorted(one for note in notes.values() for one in in_quarantine(note, self.is_deleted))
+
+    def rejection_notes(self) -> list[RejectionNote]:
+        """The rejection notes in force, oldest first."""
+        notes = self._snapshot.notes(REJECTING)
+        notes |= {name: note for (kind, name), note in self._notes.items() if kind == REJECTING}
+        return rejection_notes(notes)
 
     def disagreements(self) -> dict[str, frozenset[int]]:
         """Studies whose instances disagree about the study or its patient, and in which attributes (tags)."""
@@ -205,6 +212,12 @@ class Index:
             known.series,
             known.received,
         )
+
+    def rejected(self, sop_instance: str) -> tuple[Document, str] | None:
+        """An instance that a rejection note hides, and the note's code; None for all others. Raises OSError."""
+        with self._lock:
+            self._refresh()
+            return self._tail.rejected(sop_instance)
 
     def moved(self, pack: int, offset: int) -> Location | None:
         """Where the record is that was first written at that offset of that pack, if compaction has moved it since and

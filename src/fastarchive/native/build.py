@@ -55,4 +55,3 @@ def build(folder: Path | None = None) -> list[Path]:
         partial.replace(target)
         made.append(target)
     return made
-

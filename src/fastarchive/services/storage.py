@@ -60,6 +60,9 @@ _ANSWERS: Final[Mapping[Outcome, _Answer]] = {
     Outcome.QUARANTINED: _Answer(
         status.COERCION, "quarantined", "UID is stored with other content; this one is in quarantine"
     ),
+    Outcome.REJECTED: _Answer(
+        status.DATA_SET_DOES_NOT_MATCH, "refused", "a rejection note in the archive rejects this instance"
+    ),
     Outcome.OTHER_PATIENT: _Answer(
         status.COERCION, "quarantined", "patient differs from the study's; this one is in quarantine"
     ),
