@@ -22,11 +22,14 @@ SCENARIOS = {
 }
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line; each scenario adds its own options."""
+def parser(chosen: str | None = None) -> argparse.ArgumentParser:
+    """The command line. Only the chosen scenario's module is imported, so that one needs nothing another one needs."""
     top = argparse.ArgumentParser(prog="bench", description=__doc__)
     scenarios = top.add_subparsers(title="scenarios", required=True, metavar="SCENARIO")
     for name, summary in SCENARIOS.items():
+        if name != chosen:
+            scenarios.add_parser(name, help=summary)
+            continue
         module = importlib.import_module(f"bench.{name}_files" if name == "import" else f"bench.{name}")
         scenario = scenarios.add_parser(
             name, help=summary, description=module.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -41,7 +44,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a scenario; 0 when every check in it held."""
-    options = parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parser(arguments[0] if arguments else None).parse_args(arguments)
     try:
         code: int = options.run(options)
     except (MissingTool, RuntimeError) as error:

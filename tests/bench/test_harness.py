@@ -246,6 +246,6 @@ def test_addresses_of_servers_elsewhere() -> None:
 @pytest.mark.parametrize("scenario", sorted(SCENARIOS))
 def test_every_scenario_has_help(scenario: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        parser().parse_args([scenario, "--help"])
+        parser(scenario).parse_args([scenario, "--help"])
     assert ended.value.code == 0
     assert "--seed" in capsys.readouterr().out

@@ -36,12 +36,12 @@ questions = ["study", "patient", "series", "images"]
 [[work]]
 kind = "get"
 arrival = "steady"
-rate = 2
+rate = 4
 
 [[work]]
 kind = "move"
 arrival = "steady"
-rate = 1
+rate = 2
 """
 
 
@@ -55,7 +55,7 @@ def test_mixed_work_against_fastarchive(tmp_path: Path, capsys: pytest.CaptureFi
     (result,) = json.loads((report / "result.json").read_text())["results"]
     (phase,) = result["phases"]
     figures = {one["kind"]: one for one in phase["figures"]}
-    assert all(one["done"] >= 2 and not one["wrong"] and not one["faults"] for one in figures.values())
+    assert all(one["done"] and not one["wrong"] and not one["faults"] for one in figures.values())
     assert figures["get"]["items_per_second"] > figures["get"]["per_second"]
     stored = sum(point["per_second"] for point in figures["store"]["course"])
     assert (result["missing"], result["acknowledged"]) == (0, 20 + round(stored))
