@@ -22,7 +22,6 @@ import tantivy
 from fastarchive.dicom.attributes import Level
 from fastarchive.index import schema
 from fastarchive.index.changes import write_changes, write_checkpoint
-from fastarchive.index.documents import Document, Order
 from fastarchive.index.harvest import Harvest, Share
 from fastarchive.index.ledger import Ledger
 from fastarchive.index.packs import RecordReader
@@ -59,29 +58,6 @@ class Part(NamedTuple):
         return cls(records, next_rowid, deletions, dict(positions))
 
 
-class _Base:
-    """A snapshot that isn't asked for what certainly isn't in it."""
-
-    def __init__(self, snapshot: Snapshot, sieve: Sieve) -> None:
-        self._snapshot = snapshot
-        self._sieve = sieve
-        self.instances_of = snapshot.instances_of
-        self.series_of = snapshot.series_of
-        self.studies_of = snapshot.studies_of
-        self.shadows = snapshot.shadows
-        self.shadows_of = snapshot.shadows_of
-        self.note = snapshot.note
-        self.notes = snapshot.notes
-        self.has_notes = snapshot.has_notes
-
-    @property
-    def tombstones(self) -> Mapping[str, Order]:
-        return self._snapshot.tombstones
-
-    def get(self, level: Level, key: str) -> Document | None:
-        return self._snapshot.get(level, key) if key in self._sieve else None
-
-
 def build_part(
     directory: Path,
     part: Path,
@@ -101,7 +77,7 @@ def build_part(
     schema.register_tokenizers(index)
     writer = index.writer(_HEAP, 1)
     snapshot, sieve, reader = Snapshot(None), Sieve(3 * expected // share.of), RecordReader(directory)
-    ledger = Ledger(_Base(snapshot, sieve), reader)
+    ledger = Ledger(snapshot, reader)
     harvest = Harvest(directory, ends, share)
     next_rowid, deletions, waiting, passed = 1 + share.number, 0, 0, 0
     keys = {level: bytearray() for level in _COMPARED}
@@ -125,8 +101,8 @@ def build_part(
             if not batch:
                 break
             index.reload()
-            snapshot = Snapshot(index.searcher(), snapshot)
-            ledger.rebase(_Base(snapshot, sieve))
+            snapshot = Snapshot(index.searcher(), snapshot, sieve)
+            ledger.rebase(snapshot)
         advance(harvest.passed - passed)
         passed = harvest.passed
     advance(harvest.passed - passed)

@@ -14,6 +14,7 @@ from fastarchive.index import schema
 from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, Range, Term
 from fastarchive.index.documents import KEY_SEPARATOR, Document, Order
 from fastarchive.index.rows import decode_row
+from fastarchive.index.sieve import Sieve
 from fastarchive.index.terms import GRAMS, LONG_TEXT, SPANS, short_term
 from fastarchive.store.follow import Positions
 
@@ -58,11 +59,15 @@ FRESH: Final = Checkpoint(schema.SCHEMA_VERSION, 1, 0, Positions())
 class Snapshot:
     """One commit, immutable and usable from any thread; None as searcher: nothing at all.
 
+    sieve: knows the keys of all entities there are, perhaps more; others are not looked for.
     Raises ValueError if the index was made by another version.
     """
 
-    def __init__(self, searcher: tantivy.Searcher | None, before: Snapshot | None = None) -> None:
+    def __init__(
+        self, searcher: tantivy.Searcher | None, before: Snapshot | None = None, sieve: Sieve | None = None
+    ) -> None:
         self._searcher = searcher
+        self._sieve = sieve
         self.checkpoint = FRESH
         self.tombstones: Mapping[str, Order] = MappingProxyType({})
         self._counts: dict[Level, int] | None = None
@@ -94,6 +99,8 @@ class Snapshot:
 
     def get(self, level: Level, key: str) -> Document | None:
         """The entity with this key."""
+        if self._sieve is not None and key not in self._sieve:
+            return None
         term = schema.key_term(level, key)
         if self._searcher is None or not self._searcher.doc_freq("key", term):
             return None
