@@ -22,6 +22,7 @@ from fastarchive.store.record import Location, Record, RecordKind
 Changes = Mapping[Level, Mapping[str, Document | None]]
 """By level: key → document as it is now; None: the index has it, but it is gone."""
 
+_NEVER: Order = (-1, 0, 0)
 NO_TOMBSTONES: Mapping[str, Order] = MappingProxyType({})
 NO_CHANGES: Changes = MappingProxyType({level: MappingProxyType({}) for level in Level})
 
@@ -57,6 +58,8 @@ class Tail:
                     self._instances[record.sop_instance] = (order, location, record)
             elif record.kind is RecordKind.DELETION:
                 name = tombstone_of(record)
+                if order <= deleted.get(name, _NEVER):  # known, and only moved
+                    continue
                 self._tombstones[name] = max(order, self._tombstones.get(name, order))
 
     def find(self, instance: str) -> tuple[Location, Record | Document] | None:

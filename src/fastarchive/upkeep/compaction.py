@@ -36,8 +36,10 @@ LEFT_FREE: Final = 16 << 20
 """Bytes of the disk that compaction never uses. It may use the rest of the reserve: it makes room."""
 INDEX_SECONDS: Final = 60.0
 """How long the index may take to take in a new pack until the old ones are left to the next run."""
-_RECORD_COST: Final = 4096
-"""Bytes that a record counts for when it is shown: it costs the readers about as much as reading those."""
+_RECORD_COST: Final = 16_384
+"""Bytes that a record counts for when it is shown: it costs each process about as much as reading those."""
+_MOST_UNINDEXED: Final = 3000
+"""Records the index may be behind before more are shown: until it has them every process has them in memory."""
 _POLL_SECONDS: Final = 0.05
 _LOCK_SECONDS: Final = 1.0
 
@@ -97,7 +99,7 @@ class Compaction:
         self._aims = Aims(seal_size, dead, least_small, settled_seconds)
         self._rate, self._stop = rate, stop or threading.Event()
         self._pace = Pacer(rate, self._stop, progress)
-        self._index_seconds = index_seconds
+        self._index_seconds = self._patience = index_seconds
         self._disk = disk
         self._alike: set[int] = set()
         self.report = CompactionReport()
@@ -191,6 +193,7 @@ class Compaction:
             report.freed_bytes -= self._size_now(report.written[-1])
 
     def _write(self, kept: Sequence[Kept], sources: dict[int, Source]) -> int:
+        self._patience = self._index_seconds
         with NewPack(self._directory, pace=self._pace, disk=self._disk) as new:
             for each in kept:
                 source = sources[each.location.pack]
@@ -202,9 +205,12 @@ class Compaction:
         return pack
 
     def _wait_for_readers(self, records: int) -> None:
-        """Every process reads what is shown: not faster than they can do on the side."""
+        """Every process reads what is shown: not faster than they, and the index, can do on the side."""
         if self._rate:
             self._stop.wait(records * _RECORD_COST / self._rate)
+        while self._patience > 0 and self._index.tail_length() > _MOST_UNINDEXED and not self._stop.is_set():
+            self._patience -= _POLL_SECONDS
+            self._stop.wait(_POLL_SECONDS)
 
     def _secure(self, packs: set[int]) -> None:
         """Wait until packs are sealed, in the mirror and in the index. Raises NotSecured, OSError."""
