@@ -73,4 +73,5 @@ def _print(found: list[Disagreement]) -> None:
         for each in one.statements
     ]
     print_table(("study", "attribute", "value", "instances", "from"), rows, title="Instances that disagree")
-    typer.echo(f"{len({one.study for one in found})} studies whose instances disagree", err=True)
+    number = len({one.study for one in found})
+    typer.echo(f"{number} {'study' if number == 1 else 'studies'} whose instances disagree", err=True)
