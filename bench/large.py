@@ -114,14 +114,29 @@ def measure(options: argparse.Namespace, size: str) -> Size:
 
 
 def index(folder: Path) -> None:
-    """Index the folder, unless that was done before. Raises RuntimeError."""
-    if (folder / "index" / "meta.json").exists():
+    """Index the folder, unless that was done before by this version. Raises RuntimeError."""
+    if is_indexed(folder):
         return
+    progress(f"indexing {folder}")
     command = [sys.executable, "-m", "fastarchive", "reindex", "--data", str(folder)]
     done = subprocess.run(command, text=True, capture_output=True, check=False, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         raise RuntimeError(f"reindex ended with {done.returncode}: {done.stderr[-1000:]}")
     progress(done.stdout.strip())
+
+
+def is_indexed(folder: Path) -> bool:
+    """Whether the folder has an index that this version of the archive would use."""
+    import tantivy
+
+    from fastarchive.index.snapshot import Snapshot
+
+    try:
+        found = tantivy.Index.open(str(folder / "index"))
+        found.reload()
+        return bool(Snapshot(found.searcher()).checkpoint.next_rowid > 1)
+    except ValueError:  # none there, or of another version
+        return False
 
 
 def count(folder: Path) -> int:
