@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,11 @@ def compact(archive: Archive, **options: object) -> CompactionReport:
     return Compaction(archive.directory, archive.index, **options).run()  # type: ignore[arg-type]
 
 
+def opened(data: Path, **options: Any) -> Archive:
+    """An archive whose index follows at once: compaction waits for it."""
+    return Archive.open(data, commit_seconds=0.02, **options)
+
+
 def delete_study(data: Path, *numbers: int, mirror: Path | None = None) -> None:
     with Archive.open(data, read_only=True) as archive:
         view = archive.view()
@@ -60,7 +66,7 @@ def test_what_is_deleted_gives_its_space_back(tmp_path: Path) -> None:
     before = records(data)
     packs = list_packs(data)
     size = sum(pack_path(data, pack).stat().st_size for pack in packs)
-    with Archive.open(data) as archive:
+    with opened(data) as archive:
         report = compact(archive)
         assert report.complete
         assert not report.left
@@ -78,7 +84,7 @@ def test_what_is_deleted_gives_its_space_back(tmp_path: Path) -> None:
     assert {name for kind, name, _ in after if kind is RecordKind.INSTANCE} == set(map(sop_instance_uid, kept))
     assert sum(kind is RecordKind.DELETION for kind, _, _ in after) == 2
     rebuild(data)
-    with Archive.open(data) as archive:
+    with opened(data) as archive:
         holds(archive, kept)
     report_of_scrub = Scrub(data, deep=True).run()
     assert report_of_scrub.complete
@@ -88,7 +94,7 @@ def test_what_is_deleted_gives_its_space_back(tmp_path: Path) -> None:
 def test_nothing_is_done_where_little_is_dead(tmp_path: Path) -> None:
     data = make(tmp_path / "data", range(40))
     delete_study(data, 1)
-    with Archive.open(data) as archive:
+    with opened(data) as archive:
         assert not Compaction(data, archive.index, seal_size=1 << 16, least_small=3).plan().candidates
         plan = Compaction(data, archive.index, dead=0.2).plan()
         assert (len(plan.candidates), plan.dead_records) == (2, 10)
@@ -98,7 +104,7 @@ def test_small_packs_are_joined_and_a_series_lies_together(tmp_path: Path) -> No
     data = tmp_path / "data"
     for numbers in (range(0, 30, 3), range(1, 30, 3), range(2, 30, 3)):
         make(data, numbers)
-    with Archive.open(data) as archive:
+    with opened(data) as archive:
         plan = Compaction(data, archive.index).plan()
         assert (plan.packs, len(plan.candidates), plan.dead_bytes) == (3, 3, 0)
         assert len(compact(archive).removed) == 3
@@ -112,13 +118,13 @@ def test_what_was_stored_again_after_a_deletion_stays(tmp_path: Path) -> None:
     data = make(tmp_path / "data", range(10))
     delete_study(data, 0)
     make(data, range(5))
-    with Archive.open(data) as archive:
+    with opened(data) as archive:
         holds(archive, range(5))
         report = compact(archive)
         assert report.dead_records == 10
         holds(archive, range(5))
     rebuild(data)
-    with Archive.open(data) as archive:
+    with opened(data) as archive:
         holds(archive, range(5))
 
 
@@ -126,12 +132,12 @@ def test_a_pack_that_comes_back_changes_nothing(tmp_path: Path) -> None:
     data = make(tmp_path / "data", range(20))
     delete_study(data, 0)
     shutil.copytree(data / PACKS, tmp_path / "old")
-    with Archive.open(data) as archive:
+    with opened(data) as archive:
         assert len(compact(archive).removed) == 2
     for pack in (tmp_path / "old").glob("*.pack"):
         shutil.copy(pack, data / PACKS)
     rebuild(data)
-    with Archive.open(data) as archive:
+    with opened(data) as archive:
         holds(archive, range(10, 20))
         report = compact(archive)  # copies are dead space
         assert len(report.removed) == 3
@@ -142,7 +148,7 @@ def test_a_pack_that_comes_back_changes_nothing(tmp_path: Path) -> None:
 def test_a_reader_with_an_old_place_finds_the_new_one(tmp_path: Path) -> None:
     data = make(tmp_path / "data", range(20))
     delete_study(data, 0)
-    with Archive.open(data) as archive, Archive.open(data, read_only=True) as other:
+    with opened(data) as archive, Archive.open(data, read_only=True) as other:
         name = sop_instance_uid(11)
         entry = other.index.locate(name)
         assert entry is not None
@@ -167,9 +173,9 @@ def test_what_is_moved_twice_keeps_its_first_place(tmp_path: Path) -> None:
     first = {name: order for _, name, order in records(data)}
     for study in (0, 1):
         delete_study(data, study)
-        with Archive.open(data) as archive:
+        with opened(data) as archive:
             assert compact(archive, dead=0.1).removed
-    with Archive.open(data) as archive:
+    with opened(data) as archive:
         holds(archive, range(20, 30))
         document = archive.view().get(Level.IMAGE, sop_instance_uid(25))
         assert document is not None
@@ -191,7 +197,7 @@ def test_the_second_of_two_equal_records_is_dead_and_a_different_one_is_not(tmp_
     with Log(data) as log:
         for each in (same, different):
             log.append(EncodedRecord.of(each, [raw[len(raw) - size :]])).result(10)
-    with Archive.open(data) as archive:
+    with opened(data) as archive:
         assert compact(archive, settled_seconds=3600.0).dead_records == 0
         report = compact(archive, dead=0.01)
         assert report.dead_records == 1
@@ -203,10 +209,10 @@ def test_the_second_of_two_equal_records_is_dead_and_a_different_one_is_not(tmp_
 def test_the_mirror_has_the_same_packs(tmp_path: Path, wait: str) -> None:
     data, mirror = tmp_path / "data", tmp_path / "mirror"
     mirror.mkdir()
-    with Archive.open(data, mirror=mirror, mirror_wait=wait) as archive:
+    with opened(data, mirror=mirror, mirror_wait=wait) as archive:
         fill(archive, range(20))
     delete_study(data, 0, mirror=mirror)
-    with Archive.open(data, mirror=mirror, mirror_wait=wait) as archive:
+    with opened(data, mirror=mirror, mirror_wait=wait) as archive:
         report = compact(archive, mirror=mirror)
         assert len(report.removed) == 2
         holds(archive, range(10, 20))
@@ -217,12 +223,12 @@ def test_the_mirror_has_the_same_packs(tmp_path: Path, wait: str) -> None:
 def test_without_its_mirror_nothing_is_removed(tmp_path: Path) -> None:
     data, mirror = tmp_path / "data", tmp_path / "mirror"
     mirror.mkdir()
-    with Archive.open(data, mirror=mirror) as archive:
+    with opened(data, mirror=mirror) as archive:
         fill(archive, range(20))
     delete_study(data, 0, mirror=mirror)
     packs = list_packs(data)
     mirror.rename(tmp_path / "away")
-    with Archive.open(data) as archive:
+    with opened(data) as archive:
         with pytest.raises(OSError, match="No such file"):
             compact(archive, mirror=mirror)
         assert list_packs(data) == packs
@@ -232,7 +238,7 @@ def test_without_its_mirror_nothing_is_removed(tmp_path: Path) -> None:
 def test_damage_in_a_pack_keeps_it_from_being_compacted_unless_the_mirror_helps(tmp_path: Path) -> None:
     data, mirror = tmp_path / "data", tmp_path / "mirror"
     mirror.mkdir()
-    with Archive.open(data, mirror=mirror) as archive:
+    with opened(data, mirror=mirror) as archive:
         fill(archive, range(20))
         where = archive.read(sop_instance_uid(15)).location
     delete_study(data, 0, mirror=mirror)
@@ -241,7 +247,7 @@ def test_damage_in_a_pack_keeps_it_from_being_compacted_unless_the_mirror_helps(
         whole = path.read_bytes()
         path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 1]) + whole[offset + 1 :])
         shutil.copytree(data, tmp_path / f"alone-{offset}")
-        with Archive.open(tmp_path / f"alone-{offset}") as archive:
+        with opened(tmp_path / f"alone-{offset}") as archive:
             report = compact(archive)
             assert where.pack not in report.removed
             if offset < where.end - 100:
@@ -252,7 +258,7 @@ def test_damage_in_a_pack_keeps_it_from_being_compacted_unless_the_mirror_helps(
         path.write_bytes(whole)
     path.write_bytes(whole[: where.end - 5] + bytes([whole[where.end - 5] ^ 1]) + whole[where.end - 4 :])
     DamageList(data).add(Mark(where.pack, where.offset, sop_instance_uid(15), "test"))
-    with Archive.open(data, mirror=mirror) as archive:
+    with opened(data, mirror=mirror) as archive:
         assert where.pack in compact(archive, mirror=mirror).removed
         holds(archive, range(10, 20))
         assert not archive.damage.marks()
@@ -264,7 +270,7 @@ def test_a_full_disk_is_made_room_on_by_removing_what_is_dead(tmp_path: Path, mo
     make(data, range(10, 30))
     delete_study(data, 0, 1)
     monkeypatch.setattr(compaction.Compaction, "_free", lambda *_: compaction.LEFT_FREE)
-    with Archive.open(data) as archive:
+    with opened(data) as archive:
         report = compact(archive)
         assert len(report.removed) == 1
         assert not report.written
@@ -276,7 +282,7 @@ def test_only_one_compacts_and_it_can_be_stopped(tmp_path: Path) -> None:
     data = make(tmp_path / "data", range(20))
     delete_study(data, 0)
     packs = list_packs(data)
-    with Archive.open(data) as archive:
+    with opened(data) as archive:
         with compacting(data), pytest.raises(CompactionBusy):
             compact(archive)
         stop = threading.Event()
@@ -292,13 +298,13 @@ def test_without_an_index_that_follows_the_old_packs_stay_until_the_next_run(tmp
     data = make(tmp_path / "data", range(20))
     delete_study(data, 0)
     packs = list_packs(data)
-    with Archive.open(data, write_index=False) as archive:
+    with opened(data, write_index=False) as archive:
         report = compact(archive, index_seconds=0.0)
         assert not report.removed
         assert "index" in report.left[packs[0]]
         assert list_packs(data) == [*packs, *report.written]
         holds(archive, range(10, 20))
-    with Archive.open(data) as archive:
+    with opened(data) as archive:
         assert set(packs) <= set(compact(archive).removed)
         holds(archive, range(10, 20))
     assert sum(kind is RecordKind.DELETION for kind, _, _ in records(data)) == 1  # found twice meanwhile
@@ -320,7 +326,7 @@ def test_what_is_written_wrong_replaces_nothing(tmp_path: Path, monkeypatch: pyt
                 raise OSError(5, os.strerror(5))
             return super().write_some(fd, buffers, offset)
 
-    with Archive.open(data) as archive:
+    with opened(data) as archive:
         if broken == "written":
             with pytest.raises(OSError, match="Input/output"):
                 compact(archive, disk=Forgetful())
@@ -334,7 +340,7 @@ def test_what_is_written_wrong_replaces_nothing(tmp_path: Path, monkeypatch: pyt
 def test_deletions_outlive_what_they_deleted(tmp_path: Path) -> None:
     data = make(tmp_path / "data", range(20))
     delete_study(data, 0, 1)
-    with Archive.open(data) as archive:
+    with opened(data) as archive:
         compact(archive)
         assert archive.view().counts()[Level.IMAGE] == 0
         with pytest.raises(KeyError):
@@ -350,7 +356,7 @@ def test_a_record_of_another_data_set_is_not_sent_for_the_one_that_was_asked_for
         entry = other.index.locate(sop_instance_uid(3))
         assert entry is not None
         delete_study(data, 0)
-        with Archive.open(data) as archive:
+        with opened(data) as archive:
             compact(archive, dead=0.1)
         with pytest.raises(DamagedInstance):
             other.blobs.open(entry.location, instance=sop_instance_uid(3))
@@ -361,13 +367,13 @@ def test_a_backup_goes_on_after_all_packs_were_compacted(tmp_path: Path, prune: 
     data, target = make(tmp_path / "data", range(20)), tmp_path / "backup"
     assert Backup(data, target).run().complete
     delete_study(data, 0)
-    with Archive.open(data) as archive:
+    with opened(data) as archive:
         old = compact(archive).removed
     report = Backup(data, target, prune=prune).run()
     assert report.complete
     assert (report.copied, report.pruned if prune else report.gone) == (1, old[:1])
     assert not restore(target, tmp_path / "new").missing
-    with Archive.open(tmp_path / "new") as archive:
+    with opened(tmp_path / "new") as archive:
         holds(archive, range(10, 20))  # the deletion is in the new pack
     with pytest.raises(BackupError, match="another archive"):
         Backup(make(tmp_path / "other", range(3)), target).run()
@@ -383,7 +389,7 @@ def test_packs_may_go_while_they_are_verified(tmp_path: Path, monkeypatch: pytes
 
     def compact_first(self: Scrub, pack: int) -> object:
         if not compacted:
-            with Archive.open(data) as archive:
+            with opened(data) as archive:
                 compacted.extend(compact(archive).removed)
         return verify(self, pack)
 
@@ -392,3 +398,14 @@ def test_packs_may_go_while_they_are_verified(tmp_path: Path, monkeypatch: pytes
     assert len(compacted) == 3
     assert report.complete
     assert not report.findings
+
+
+def test_the_status_tells_what_is_used_and_not_what_is_reserved(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with opened(data) as archive:
+        fill(archive, range(5))
+        used = archive.status()["pack_bytes"]
+        (pack,) = list_packs(data)
+        assert used < 1 << 20 < pack_path(data, pack).stat().st_size
+    with opened(data) as archive:
+        assert used < archive.status()["pack_bytes"] < used + 200  # and the table of records
