@@ -83,6 +83,11 @@ class Tail:
         self._merge()
         return self._ledger.rejected(instance)
 
+    @property
+    def may_reject(self) -> bool:
+        """Whether any instance may be rejected."""
+        return self._key_objects or self._rejections
+
     def _may_be_rejected(self, instance: str) -> bool:
         return self._key_objects or (self._rejections and self._snapshot.note(REJECTED, instance) is not None)
 

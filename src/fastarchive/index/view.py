@@ -215,6 +215,8 @@ class Index:
 
     def rejected(self, sop_instance: str) -> tuple[Document, str] | None:
         """An instance that a rejection note hides, and the note's code; None for all others. Raises OSError."""
+        if not self._tail.may_reject:  # as of the last look, which is that for the instance itself
+            return None
         with self._lock:
             self._refresh()
             return self._tail.rejected(sop_instance)
