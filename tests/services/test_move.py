@@ -48,7 +48,7 @@ def test_R7_sub_operations_name_who_asked_for_the_move(monkeypatch: pytest.Monke
     association = run(monkeypatch, MOVE, study(3), destination=destination)
     assert association.statuses[-1] == 0x0000
     assert [(c.affected_sop_instance, data) for c, data in destination.received] == [
-        (f"1.2.3.{number}", b"1.2.3.%d" % number) for number in (1, 2, 3)
+        (f"1.2.3.{number}", b"1.2.3.%d\0" % number) for number in (1, 2, 3)
     ]
     for command, _ in destination.received:
         assert (command.move_originator, command.move_originator_message_id) == ("VIEWER", 21)

@@ -56,7 +56,7 @@ def test_R4_pending_and_final_counters_of_a_get(monkeypatch: pytest.MonkeyPatch)
     assert all(command.move_originator == "" for command in stores)
     text = exposition(metrics).decode()
     assert 'fastarchive_retrieve_suboperations_total{outcome="completed",service="C-GET"} 3.0' in text
-    assert 'fastarchive_retrieve_sent_bytes_total{service="C-GET"} 21.0' in text
+    assert 'fastarchive_retrieve_sent_bytes_total{service="C-GET"} 24.0' in text
 
 
 def test_R5_R6_some_failures_are_B000_with_the_failed_list(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +95,7 @@ def test_a_large_damaged_instance_is_found_out_before_its_first_byte_is_sent(mon
     assert responses(association)[-1].status == 0xB000
     assert failed_uids(association) == [DAMAGED]
     stores = {c.affected_sop_instance: data for _, c, data in association.sent if c.field is CommandField.C_STORE_RQ}
-    assert stores == {"1.2.3.1": b"1.2.3.1", "1.2.3.2": b"1.2.3.2"}
+    assert stores == {"1.2.3.1": b"1.2.3.1\0", "1.2.3.2": b"1.2.3.2\0"}
 
 
 def test_damage_that_shows_half_way_ends_the_association_rather_than_send_wrong_bytes(

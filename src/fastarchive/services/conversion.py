@@ -1,8 +1,8 @@
 """A stored data set in another uncompressed transfer syntax, streamed (PS3.5 Annex A).
 
 An instance is sent as it is stored. When the other side takes its SOP class in other uncompressed transfer syntaxes
-only, what can be rewritten without touching a pixel is: implicit and explicit VR, little and big endian, and deflated
-data sets, which are inflated. Compressed pixel data stays what it is.
+only, what can be rewritten without changing a pixel is: implicit and explicit VR, little and big endian, deflated data
+sets, which are inflated, and RLE Lossless, which is unpacked. Other compressed pixel data stays what it is.
 
 Two things are not carried over, both without meaning: group lengths (retired, and wrong after the rewriting), and
 whether a sequence had a defined length.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from typing import Final
 
 from fastarchive.dicom.dictionary import depends_on_sign
@@ -29,19 +29,22 @@ from fastarchive.dicom.elements import (
 from fastarchive.dicom.layout import Buffer
 from fastarchive.dicom.transfer_syntaxes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_LITTLE,
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
     Encoding,
     encoding_of,
 )
+from fastarchive.services import rle
 
 __all__ = ["TARGETS", "ConversionError", "can_convert", "convert"]
 
 TARGETS: Final = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN)
 """What can be written, the most faithful first: explicit VR says what private elements are."""
 
-_SOURCES: Final = frozenset({*TARGETS, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN})
+RLE_LOSSLESS: Final = "1.2.840.10008.1.2.5"
+_SOURCES: Final = frozenset({*TARGETS, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, RLE_LOSSLESS})
 _PIXEL_REPRESENTATION: Final = 0x00280103
 _LONGEST_PART: Final = 64 * 2**20
 """Bytes of elements before, or after, the pixel data that are held at once."""
@@ -65,9 +68,24 @@ def convert(chunks: Iterable[Buffer], source: str, target: str) -> Iterator[byte
     """
     if not can_convert(source, target):
         raise ConversionError("no conversion between these transfer syntaxes")
+    if source == RLE_LOSSLESS:
+        return _convert(_unpack(iter(chunks)), EXPLICIT_LITTLE, encoding_of(target))
     if source == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
         return _convert(_inflate(chunks), encoding_of(source), encoding_of(target))
     return _convert(iter(chunks), encoding_of(source), encoding_of(target))
+
+
+def _unpack(chunks: Iterator[Buffer]) -> Iterator[bytes]:
+    """A data set in RLE Lossless in Explicit VR Little Endian."""
+    data, header = _read_header(chunks, EXPLICIT_LITTLE, rle.WANTED)
+    if header.pixel is None or header.pixel.length is not None:
+        yield bytes(data)  # nothing in it is compressed
+        yield from map(bytes, chunks)
+        return
+    try:
+        yield from rle.native(data, header, chunks)
+    except rle.RleError as error:
+        raise ConversionError(f"RLE: {error}") from None
 
 
 def _convert(chunks: Iterator[Buffer], source: Encoding, target: Encoding) -> Iterator[bytes]:
@@ -93,7 +111,9 @@ def _convert(chunks: Iterator[Buffer], source: Encoding, target: Encoding) -> It
         yield _translate(after, source, target, signed)
 
 
-def _read_header(chunks: Iterator[Buffer], source: Encoding) -> tuple[bytearray, Header]:
+def _read_header(
+    chunks: Iterator[Buffer], source: Encoding, wanted: Collection[int] = (_PIXEL_REPRESENTATION,)
+) -> tuple[bytearray, Header]:
     """All bytes up to the pixel data and somewhat more, or the whole data set if it has none."""
     data = bytearray()
     scanned = 0
@@ -102,14 +122,14 @@ def _read_header(chunks: Iterator[Buffer], source: Encoding) -> tuple[bytearray,
         if len(data) < 2 * scanned:
             continue
         scanned = len(data)
-        header = scan_header(data, source, {_PIXEL_REPRESENTATION})
+        header = scan_header(data, source, wanted)
         if header.pixel is not None:
             return data, header
         if header.damage is not None:
             raise ConversionError("the data set is malformed")
         if len(data) > _LONGEST_PART:
             raise ConversionError("too much before the pixel data")
-    header = scan_header(data, source, {_PIXEL_REPRESENTATION})
+    header = scan_header(data, source, wanted)
     if header.damage is not None:
         raise ConversionError("the data set is malformed")
     return data, header

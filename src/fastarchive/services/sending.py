@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from typing import Final, NamedTuple
 
 from fastarchive.archive import Archive
@@ -19,7 +19,7 @@ from fastarchive.services.threads import Threads
 from fastarchive.store.blobs import DamagedInstance, Reader
 from fastarchive.upperlayer import Association, AssociationAborted, Command, CommandField, PresentationContext
 
-__all__ = ["Originator", "Sender"]
+__all__ = ["Originator", "Sender", "even"]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Sender:
             if not as_stored:
                 converted = convert(reader.pieces(), instance.transfer_syntax, presentation.transfer_syntax)
                 return _Ready(presentation, _views(converted))
-            return _Ready(presentation, _views([*reader.pieces(), *_padding(instance)]))
+            return _Ready(presentation, _views(reader.pieces()))
         except Exception as error:  # this instance fails, the others are sent
             _note(self._context, instance, error)
             return None
@@ -167,12 +167,23 @@ def _open(archive: Archive, instance: Instance) -> Reader:
 
 
 def _views(pieces: Iterable[Buffer]) -> list[memoryview]:
-    return [memoryview(piece) for piece in pieces if len(piece)]
+    return [memoryview(piece) for piece in even(pieces)]
 
 
-def _padding(instance: Instance) -> tuple[bytes, ...]:
-    """The data set of a message has an even length; a deflated file may lack the NUL for it (PS3.5 A.5)."""
-    return (b"\0",) if instance.length % 2 else ()
+def even(pieces: Iterable[Buffer]) -> Iterator[Buffer]:
+    """The same bytes in pieces of even length, as fragments of a data set have to be (PS3.8 E.2), none of them empty.
+
+    If they are odd in all a NUL follows: a deflated file may lack it (PS3.5 A.5).
+    """
+    odd = b""
+    for piece in pieces:
+        whole = odd + bytes(piece) if odd else piece
+        length = len(whole) // 2 * 2
+        odd = bytes(whole[length:])
+        if length:
+            yield memoryview(whole)[:length]
+    if odd:
+        yield odd + b"\0"
 
 
 def _note(context: ServiceContext, instance: Instance, error: Exception) -> None:
@@ -215,7 +226,7 @@ class _Pieces:
         if self._chunks is None:
             instance, chunks = self._instance, _open(self._archive, self._instance).chunks()
             if self._transfer_syntax == instance.transfer_syntax:
-                self._chunks = chain(chunks, _padding(instance))
+                self._chunks = even(chunks)
             else:
-                self._chunks = convert(chunks, instance.transfer_syntax, self._transfer_syntax)
+                self._chunks = even(convert(chunks, instance.transfer_syntax, self._transfer_syntax))
         return list(islice(self._chunks, _PIECES_AT_A_TIME))
