@@ -32,7 +32,7 @@ IMPLICIT, EXPLICIT, DEFLATED, BIG = (
     "1.2.840.10008.1.2.2",
 )
 FOLDER = Path(pydicom.__file__).parent / "data" / "test_files"
-NAMES = ("CT_small.dcm", "rtplan.dcm", "reportsi.dcm", "waveform_ecg.dcm")
+NAMES = ("CT_small.dcm", "rtplan.dcm")
 OPTIONS = {IMPLICIT: "+ti", EXPLICIT: "+te", BIG: "+tb", DEFLATED: "+td"}
 
 
@@ -116,12 +116,16 @@ def test_S3_what_dcmconv_makes_of_a_file_means_the_same(name: str, tmp_path: Pat
     assert None not in meanings
 
 
+EVERYTHING = meaning_of([encoded(everything(), EXPLICIT)], EXPLICIT)
+ENCODED = encoded(everything(), IMPLICIT)
+
+
 @given(position=st.integers(0, 10**6), flip=st.integers(1, 255))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_S3_any_other_byte_is_another_meaning(position: int, flip: int) -> None:
-    data = bytearray(encoded(everything(), IMPLICIT))  # no byte of which is without meaning
+    data = bytearray(ENCODED)  # no byte of which is without meaning
     data[position % len(data)] ^= flip
-    assert meaning_of([bytes(data)], IMPLICIT) != meaning_of([encoded(everything(), EXPLICIT)], EXPLICIT)
+    assert meaning_of([bytes(data)], IMPLICIT) != EVERYTHING
 
 
 def test_what_ends_too_early_means_nothing() -> None:

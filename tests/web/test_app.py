@@ -22,6 +22,9 @@ RUNNING = [{"role": "indexer", "name": "indexer", "pid": 1, "state": "running", 
 class FakeView:
     tail_length = 3
 
+    def number_of_disagreements(self) -> int:
+        return 2
+
 
 class FakeArchive:
     def __init__(self) -> None:
@@ -135,6 +138,7 @@ def test_metrics(site: Site) -> None:
     answer = site.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain")
     assert "fastarchive_index_tail_records 3.0\n" in answer.text
+    assert "fastarchive_disagreeing_studies 2.0\n" in answer.text
 
 
 def test_nothing_may_be_kept_by_a_cache(site: Site) -> None:
