@@ -44,7 +44,7 @@ def test_every_metric_has_the_prefix_and_a_help_text_and_its_unit() -> None:
 def test_two_processes_add_up_in_multi_process_mode(tmp_path: Path) -> None:
     write = (
         "from fastarchive.metrics import Metrics; m = Metrics({'CT1'}); m.count_instance('stored', 'CT1', 7);"
-        "m.store_sync.observe(0.01)"
+        "m.store_sync.observe(0.01); m.flush()"
     )
     read = "from fastarchive.metrics import Metrics, exposition; print(exposition(Metrics()).decode())"
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PATH": "/usr/bin:/bin"}

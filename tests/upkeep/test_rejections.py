@@ -213,7 +213,7 @@ def test_rejections_outlive_restart_compaction_and_an_index_made_anew(tmp_path: 
         st.tuples(st.sampled_from(["image", "note", "expired", "revoke", "reopen"]), st.integers(0, 3)), max_size=12
     )
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_index_and_tail_agree_with_the_records_alone(
     tmp_path_factory: pytest.TempPathFactory, steps: list[Any]
 ) -> None:
