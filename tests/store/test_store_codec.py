@@ -154,6 +154,15 @@ def test_a_noisy_slice_shrinks_to_less_than_a_third() -> None:
     assert ours <= 0.75 * len(zstandard.compress(pixels, 3))
 
 
+def test_drawings_of_16_bits_are_stored_as_what_repeats_in_them() -> None:
+    y, x = np.mgrid[0:512, 0:512]
+    drawing = (((x // 8 + y // 8) % 3) * 1000 + (x % 8) * 100).astype(np.uint16).tobytes()
+    encoded = encode_block(drawing, _description().plan())
+    assert encoded.block.filter == Filter.NONE
+    assert len(_stored(encoded)) <= len(zstandard.compress(drawing, 1)) + 8
+    assert bytes(decode_block(encoded.block, _stored(encoded))) == drawing
+
+
 def test_photographs_are_stored_as_differences_and_drawings_are_not() -> None:
     y, x = np.mgrid[0:512, 0:512]
     random = np.random.default_rng(1)
