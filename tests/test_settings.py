@@ -11,8 +11,9 @@ from pydantic import ByteSize
 
 from fastarchive import settings
 from fastarchive.dicom import charsets
-from fastarchive.setting_values import Peer, QueryLimits
+from fastarchive.setting_values import Peer, QueryLimits, size_text
 from fastarchive.settings import Settings, SettingsError, load
+from fastarchive.settings_reference import default_text, reference
 
 DEFINED_TERMS = sorted(set(charsets._TERMS.values()) - {"ISO 2022 IR 192"})
 REPOSITORY = Path(__file__).parents[1]
@@ -142,7 +143,7 @@ def test_any_text_is_a_setting_or_an_error(options: dict[str, str]) -> None:
 
 
 def test_reference_page_is_current() -> None:
-    assert (REPOSITORY / "docs" / "settings.md").read_text() == settings.reference()
+    assert (REPOSITORY / "docs" / "settings.md").read_text() == reference()
 
 
 def test_every_setting_says_what_it_does_and_what_is_allowed() -> None:
@@ -152,8 +153,8 @@ def test_every_setting_says_what_it_does_and_what_is_allowed() -> None:
 
 
 def test_default_sizes_are_readable() -> None:
-    assert settings.default_text("seal") == "256MiB"
-    assert settings.size_text(ByteSize(1000)) == "1000"
+    assert default_text("seal") == "256MiB"
+    assert size_text(ByteSize(1000)) == "1000"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ _MOST: Final = 2**53
 _UID: Final = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 _UID_LENGTH: Final = 64
 _STANDARD_ROOT: Final = "1.2.840.10008."
+_UNITS: Final = ("KiB", "MiB", "GiB", "TiB")
 _Value = TypeVar("_Value")
 
 
@@ -181,6 +182,15 @@ def _parse_uids(value: object) -> object:
         if uid.startswith(_STANDARD_ROOT):
             raise ValueError(f"{uid} belongs to the standard")
     return tuple(value)
+
+
+def size_text(count: int) -> str:
+    """Bytes with a binary unit when they come out even: 268435456 → ``256MiB``."""
+    text = str(int(count))
+    for power, unit in enumerate(_UNITS, start=1):
+        if count and count % 2 ** (10 * power) == 0:
+            text = f"{count >> (10 * power)}{unit}"
+    return text
 
 
 AETitle = Annotated[str, BeforeValidator(parse_ae_title)]

@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from fastarchive import __version__, settings
 from fastarchive.cli import app
+from fastarchive.settings_reference import reference
 
 COMMANDS = ("serve", "import", "find", "status", "echo", "settings")
 
@@ -68,7 +69,7 @@ def test_settings_shows_values_in_force() -> None:
     result = run("settings", "--json", environ={"FASTARCHIVE_AE_TITLE": "ARCHIVE"})
     assert json.loads(result.stdout)["ae_title"] == "ARCHIVE"
     assert "ae_title\tARCHIVE\tFASTARCHIVE\t" in run("settings", environ={"FASTARCHIVE_AE_TITLE": "ARCHIVE"}).stdout
-    assert run("settings", "--markdown").stdout == settings.reference()
+    assert run("settings", "--markdown").stdout == reference()
 
 
 @pytest.mark.parametrize(

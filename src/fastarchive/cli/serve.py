@@ -11,6 +11,7 @@ import typer
 
 from fastarchive import settings
 from fastarchive.cli.output import fail, load_settings
+from fastarchive.settings_reference import default_text
 
 _HELP = """Run the archive until SIGTERM or Ctrl-C, which drain it: running associations finish, all is committed.
 
@@ -67,7 +68,7 @@ def command() -> Callable[..., None]:
             kind = list[str] | None
         option = typer.Option(
             *flags,
-            help=f"{field.description} Default: {settings.default_text(name)}.",
+            help=f"{field.description} Default: {default_text(name)}.",
             metavar=None if field.annotation is bool else _METAVARS.get(name, "VALUE"),
             rich_help_panel="Options" if name in _MAIN else "More settings",
             show_default=False,

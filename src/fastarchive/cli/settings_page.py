@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from fastarchive import settings as model
 from fastarchive.cli.output import load_settings, print_json, print_table
+from fastarchive.settings_model import allowed
+from fastarchive.settings_reference import default_text, reference
 
 
 def settings(
@@ -23,12 +24,12 @@ def settings(
     - `fastarchive settings --config /etc/fastarchive.toml`
     """
     if markdown:
-        sys.stdout.write(model.reference())
+        sys.stdout.write(reference())
         return
     loaded = load_settings({}, config)
     values = loaded.model_dump(mode="json")
     if as_json:
         print_json(values)
         return
-    rows = [(name, str(value), model.default_text(name), model.allowed(name)) for name, value in values.items()]
+    rows = [(name, str(value), default_text(name), allowed(name)) for name, value in values.items()]
     print_table(("setting", "value", "default", "allowed"), rows)

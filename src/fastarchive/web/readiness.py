@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fastarchive.settings import size_text
+from fastarchive.setting_values import size_text
 from fastarchive.store.log import LogStatus
 
 STALLED_AFTER = 30.0
