@@ -12,7 +12,7 @@ from fastarchive.dicom.dictionary import vr_of
 from fastarchive.index.conditions import Everything
 from fastarchive.index.contributions import contribution_of
 from fastarchive.index.documents import Contribution, Document, Order, nameless_patient, series_key
-from fastarchive.index.ledger import is_deleted, tombstone_of
+from fastarchive.index.tombstones import is_deleted, tombstone_of
 from fastarchive.index.view import View
 from fastarchive.store.encoding import EncodedRecord
 from fastarchive.store.log import Log

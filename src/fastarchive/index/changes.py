@@ -1,4 +1,4 @@
-"""What a ledger has changed, handed to Tantivy."""
+"""What has changed over the index, handed to Tantivy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tantivy
 from fastarchive.dicom.attributes import Level
 from fastarchive.index import schema
 from fastarchive.index.documents import Document
-from fastarchive.index.ledger import Ledger
+from fastarchive.index.overlay import Overlay
 from fastarchive.index.snapshot import Checkpoint, encode_note, encode_tombstone
 
 _ENTITIES: Final = (Level.PATIENT, Level.STUDY, Level.SERIES)
@@ -18,13 +18,13 @@ _ENTITIES: Final = (Level.PATIENT, Level.STUDY, Level.SERIES)
 
 def write_changes(
     writer: tantivy.IndexWriter,
-    ledger: Ledger,
+    overlay: Overlay,
     next_rowid: int,
     *,
     step: int = 1,
     added: Callable[[Level, str, str], object] = lambda _level, _key, _term: None,
 ) -> int:
-    """Replace, add and delete documents as the ledger says, without committing; the next free rowid.
+    """Replace, add and delete documents as the overlay says, without committing; the next free rowid.
 
     New documents get every `step`-th rowid from `next_rowid` on. added: told level, key and term of each of them.
     Raises ValueError when the index can't be written.
@@ -42,19 +42,19 @@ def write_changes(
             writer.add_document(schema.index_document(document, term))
 
     for level in _ENTITIES:  # what is read together stands together, in the order in which it came
-        for changed, key in ledger.changed:
+        for changed, key in overlay.changed:
             if changed is level:
-                put(level, key, ledger.entities[level, key])
-    for instance, document in ledger.instances.items():
+                put(level, key, overlay.entities[level, key])
+    for instance, document in overlay.instances.items():
         put(Level.IMAGE, instance, document)
-    for instance, shadows in ledger.shadows.items():
+    for instance, shadows in overlay.shadows.items():
         writer.delete_documents_by_term("instance", instance)
         for shadow in shadows:
             writer.add_document(schema.shadow_document(shadow))
-    for name, order in ledger.tombstones.items():
+    for name, order in overlay.tombstones.items():
         writer.delete_documents_by_term("key", schema.TOMBSTONE + name)
         writer.add_document(schema.private_document(schema.TOMBSTONE, name, encode_tombstone(name, order)))
-    for (kind, name), note in ledger.notes.items():
+    for (kind, name), note in overlay.notes.items():
         writer.delete_documents_by_term("key", kind + name)
         if note:
             writer.add_document(schema.private_document(kind, name, encode_note(name, note)))

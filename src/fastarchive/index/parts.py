@@ -93,8 +93,8 @@ def build_part(
         ledger.apply(batch)
         waiting += len(batch)
         if waiting >= _COMMIT_RECORDS or not batch:
-            next_rowid = write_changes(writer, ledger, next_rowid, step=share.of, added=added)
-            deletions += len(ledger.tombstones)
+            next_rowid = write_changes(writer, ledger.overlay, next_rowid, step=share.of, added=added)
+            deletions += len(ledger.overlay.tombstones)
             write_checkpoint(writer, Checkpoint(schema.SCHEMA_VERSION, next_rowid, deletions, Positions()))
             writer.commit()
             waiting = 0
@@ -134,8 +134,8 @@ def unite(directory: Path, parts: Mapping[Path, Part], whole: Path) -> None:
     ledger.settle([each for each in instances if each], studies, [each.patient for each in patients])
     reader.close()
     writer = index.writer(_HEAP, 1)
-    next_rowid = write_changes(writer, ledger, max(part.next_rowid for part in parts.values()))
-    deletions = max(part.deletions for part in parts.values()) + len(ledger.tombstones)
+    next_rowid = write_changes(writer, ledger.overlay, max(part.next_rowid for part in parts.values()))
+    deletions = max(part.deletions for part in parts.values()) + len(ledger.overlay.tombstones)
     write_checkpoint(writer, Checkpoint(schema.SCHEMA_VERSION, next_rowid, deletions, positions))
     writer.commit()
     writer.wait_merging_threads()

@@ -12,11 +12,12 @@ from types import MappingProxyType
 from fastarchive.dicom.attributes import Level
 from fastarchive.dicom.rejection import KEY_OBJECT_SELECTION
 from fastarchive.index.documents import Document, Order
-from fastarchive.index.ledger import Ledger, is_deleted, tombstone_of
+from fastarchive.index.ledger import Ledger
 from fastarchive.index.notes import NO_NOTES, Notes
 from fastarchive.index.packs import ReadRecord
 from fastarchive.index.rejections import REJECTED
 from fastarchive.index.snapshot import Snapshot
+from fastarchive.index.tombstones import is_deleted, tombstone_of
 from fastarchive.store.record import Location, Record, RecordKind
 
 Changes = Mapping[Level, Mapping[str, Document | None]]
@@ -66,7 +67,7 @@ class Tail:
         """Where an instance is and what tells of it: its record if it is in the tail, else its document."""
         if self._tombstones or self._may_be_rejected(instance):
             self._merge()
-            document = self._ledger.winner(instance)
+            document = self._ledger.overlay.winner(instance)
             return None if document is None else (document.location, document)
         known = self._instances.get(instance)
         indexed = self._snapshot.get(Level.IMAGE, instance)
@@ -99,7 +100,8 @@ class Tail:
     def notes(self) -> Notes:
         """Notes that the tail changes; never changed after."""
         self._merge()
-        return MappingProxyType(dict(self._ledger.notes)) if self._ledger.notes else NO_NOTES
+        notes = self._ledger.overlay.notes
+        return MappingProxyType(dict(notes)) if notes else NO_NOTES
 
     def changes(self) -> Changes:
         """What the tail changes at each level."""
@@ -109,14 +111,13 @@ class Tail:
     def _merge(self) -> None:
         if self._merged == len(self.records):
             return
-        ledger = self._ledger
-        new = self.records[self._merged :]
-        ledger.apply(new)
+        overlay = self._ledger.overlay
+        self._ledger.apply(self.records[self._merged :])
         self._merged = len(self.records)
         changes: dict[Level, dict[str, Document | None]] = {level: dict(self._changes[level]) for level in Level}
-        for level, key in ledger.touched:
-            document = ledger.entities[level, key]
+        for level, key in overlay.touched:
+            document = overlay.entities[level, key]
             changes[level][key] = None if document is None else document.copy()
-        ledger.touched.clear()
-        changes[Level.IMAGE] = dict(ledger.instances)
+        overlay.touched.clear()
+        changes[Level.IMAGE] = dict(overlay.instances)
         self._changes = changes

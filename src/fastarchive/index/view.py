@@ -16,12 +16,12 @@ from fastarchive.dicom.attributes import Level
 from fastarchive.index.conditions import Condition
 from fastarchive.index.disagreements import DISAGREEMENT, decode_tags
 from fastarchive.index.documents import KEY_SEPARATOR, Document, Order
-from fastarchive.index.ledger import is_deleted
 from fastarchive.index.notes import NO_NOTES, QUARANTINE, Notes, Quarantined, in_quarantine
 from fastarchive.index.packs import RecordReader
 from fastarchive.index.rejections import REJECTING, RejectionNote, rejection_notes
 from fastarchive.index.snapshot import Snapshot
 from fastarchive.index.tail import NO_TOMBSTONES, Changes, Tail
+from fastarchive.index.tombstones import is_deleted
 from fastarchive.index.writer import INDEX
 from fastarchive.store.follow import Follower
 from fastarchive.store.pack import list_packs

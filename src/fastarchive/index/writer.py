@@ -105,8 +105,8 @@ class IndexWriter:
         if not self._waiting:
             return
         writer, ledger, snapshot = self._writer, self._ledger, self._snapshot
-        next_rowid = write_changes(writer, ledger, snapshot.checkpoint.next_rowid)
-        deletions = snapshot.checkpoint.deletions + len(ledger.tombstones)
+        next_rowid = write_changes(writer, ledger.overlay, snapshot.checkpoint.next_rowid)
+        deletions = snapshot.checkpoint.deletions + len(ledger.overlay.tombstones)
         write_checkpoint(writer, Checkpoint(schema.SCHEMA_VERSION, next_rowid, deletions, self._follower.positions))
         writer.commit()
         self._index.reload()
