@@ -16,10 +16,12 @@ from fastarchive.upperlayer import (
     AcceptorPolicy,
     Association,
     Command,
+    CommandField,
     Message,
     Observer,
     ProposedContext,
     Timeouts,
+    connect,
     serve,
 )
 
@@ -32,6 +34,21 @@ CONTEXTS = [ProposedContext(uid, [EXPLICIT, IMPLICIT]) for uid in (VERIFICATION,
 
 POLICY = AcceptorPolicy(transfer_syntaxes=lambda uid: (EXPLICIT, IMPLICIT) if uid in KNOWN else None)
 PATIENT = Timeouts(artim=5, acse=5, dimse=5, idle=5, response=5, write=5)
+
+ECHO = Command(field=CommandField.C_ECHO_RQ, message_id=1, affected_sop_class=VERIFICATION)
+STORE = Command(
+    field=CommandField.C_STORE_RQ,
+    message_id=7,
+    affected_sop_class=CT_IMAGE_STORAGE,
+    affected_sop_instance="1.2.3",
+    priority=0,
+    has_data_set=True,
+)
+FIND = Command(
+    field=CommandField.C_FIND_RQ, message_id=9, affected_sop_class=STUDY_ROOT_FIND, priority=0, has_data_set=True
+)
+
+to = partial(connect, "127.0.0.1", calling_ae="CALLING", called_ae="CALLED", contexts=CONTEXTS, timeouts=PATIENT)
 
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -111,3 +128,11 @@ async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         await anyio.sleep(0.005)
+
+
+async def echo(association: Association) -> None:
+    """One C-ECHO, answered with success."""
+    await association.send(1, ECHO)
+    answer = await association.receive()
+    assert answer is not None
+    assert answer.command.status == 0
