@@ -5,11 +5,16 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
 from fastarchive.archive import Archive
+from fastarchive.cli import app
 from fastarchive.dicom.attributes import Level
 from fastarchive.index.writer import INDEX
 from fastarchive.store.pack import pack_path
 from fastarchive.upkeep.deletion import delete, make_plan
+from fastarchive.upkeep.reindex import rebuild
 from fastarchive.upkeep.selection import select
 from tests.server.instances import sop_instance_uid
 from tests.upkeep.filled import fill, holds, study_uid
@@ -54,3 +59,28 @@ def test_a_study_is_made_again_from_whole_records(tmp_path: Path) -> None:
         assert after is not None
         assert after.number_of_instances == 9
         assert after.elements == before.elements
+
+
+@pytest.mark.parametrize("parts", [0, 2])
+def test_an_index_made_anew_has_all_records(tmp_path: Path, parts: int) -> None:
+    data, mirror = damaged(tmp_path)
+    assert rebuild(data, parts=parts).records == 5
+    assert rebuild(data, parts=parts, mirror=mirror).records == 10
+    with Archive.open(data, mirror=mirror, read_only=True) as archive:
+        assert archive.view().tail_length == 0
+        holds(archive, range(10))
+
+
+def test_reindex_is_told_of_the_mirror(tmp_path: Path) -> None:
+    data, mirror = damaged(tmp_path)
+
+    def reindex(*options: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, ["reindex", "--data", str(data), *options])
+        return result.exit_code, result.output
+
+    code, said = reindex("--mirror", str(mirror))
+    assert code == 0
+    assert said.startswith("indexed 10 records in ")
+    code, said = reindex("--mirror", str(tmp_path / "nowhere"))
+    assert code == 1
+    assert "there is no folder" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -88,6 +89,32 @@ def test_what_two_parts_have_is_made_one(tmp_path: Path, conflict: str) -> None:
         assert reader.view().tail_length == 0
         Expected(entries).check_view(reader.view())
         reader.close()
+
+
+def test_parts_are_made_one_from_the_mirror_where_records_were_damaged_meanwhile(tmp_path: Path) -> None:
+    data, mirror = tmp_path / "data", tmp_path / "mirror"
+    data.mkdir()
+    names = [f"P{number}" for number in range(50)]
+    dealt_to = [dealt(encode_record(record_of("3.1", patient_id=name)), 2) for name in names]
+    one, other = names[dealt_to.index(0)], names[dealt_to.index(1)]
+    with Log(data, sync=False) as log:
+        entries = append(
+            log,
+            [
+                record_of("3.1", patient_id=one, t00100010="FIRST", t00080060="CT"),
+                record_of("3.2", series="2.2", patient_id=other, received=1001, t00080060="MR"),
+            ],
+        )
+    shutil.copytree(data, mirror)
+    parts = _built(data, 2)
+    for location, _ in entries:
+        with pack_path(data, location.pack).open("r+b") as file:
+            file.seek(location.offset + 40)
+            file.write(b"\xff" * 8)
+    unite(data, parts, data / "index", mirror)
+    reader = Index(data)
+    Expected(entries).check_view(reader.view())
+    reader.close()
 
 
 def test_every_record_has_one_reader_and_deletions_have_all(tmp_path: Path) -> None:

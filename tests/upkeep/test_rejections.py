@@ -20,6 +20,7 @@ from fastarchive.archive import Archive, NoSuchInstance
 from fastarchive.cli import app
 from fastarchive.dicom.attributes import Level
 from fastarchive.dicom.rejection import EXPIRED, KEY_OBJECT_SELECTION, TITLES, rejection_in
+from fastarchive.store.pack import pack_path
 from fastarchive.upkeep.compaction import Compaction
 from fastarchive.upkeep.reindex import rebuild
 from tests.conflicting import BIG, DEFLATED, EXPLICIT, IMPLICIT, in_syntax, named, records, store
@@ -206,6 +207,26 @@ def test_rejections_outlive_restart_compaction_and_an_index_made_anew(tmp_path: 
     with Archive.open(data) as archive:
         is_shown(archive, {0, 1, 2, 20})
         assert archive.read(sop_instance_uid(1)).read() == small_instance(1)
+
+
+@pytest.mark.parametrize("parts", [0, 2])
+def test_an_index_made_anew_reads_a_damaged_note_from_the_mirror(tmp_path: Path, parts: int) -> None:
+    data, mirror = tmp_path / "data", tmp_path / "mirror"
+    mirror.mkdir()
+    with Archive.open(data, mirror=mirror) as archive:
+        for number in (0, 1, 2):
+            store(archive, small_instance(number))
+        send(archive, rejection_note([1, 2]))
+        location = archive.read(NOTE).location
+    with pack_path(data, location.pack).open("r+b") as file:
+        file.seek(location.end - 8)
+        byte = file.read(1)
+        file.seek(location.end - 8)
+        file.write(bytes([byte[0] ^ 0xFF]))
+    for copy, expected in ((None, {0, 1, 2, NOTE}), (mirror, {0, NOTE})):
+        rebuild(data, parts=parts, mirror=copy)
+        with Archive.open(data, mirror=mirror, read_only=True) as archive:
+            assert shown(archive) == expected
 
 
 @given(

@@ -17,6 +17,9 @@ from fastarchive.cli.progress import Bar
 def reindex(
     *,
     data: Annotated[Path | None, typer.Option("--data", help="The archive's folder.", metavar="FOLDER")] = None,
+    mirror: Annotated[
+        Path | None, typer.Option("--mirror", help="The folder of its second copy.", metavar="FOLDER")
+    ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", metavar="FILE")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
@@ -26,20 +29,26 @@ def reindex(
 
     The new index is built beside the old one, which answers queries until it is replaced in one step: there must be
     room for both. A running archive then starts its index writer again, and goes on storing and answering meanwhile.
+    What is damaged is read from the mirror, if there is one.
 
     Exit codes: 0 done; 1 the index is in use by a process that can't be asked to let go, such as an import, or can't
     be written; 2 wrong usage.
     """
-    settings = load_settings({"data": data}, config)
+    settings = load_settings({"data": data, "mirror": mirror}, config)
     if not (settings.data / "packs").is_dir():
         fail(f"there is no archive in {settings.data}")
+    if settings.mirror is not None and not settings.mirror.is_dir():
+        fail(f"there is no folder {settings.mirror}")
     from fastarchive.index.writer import IndexBusy
     from fastarchive.upkeep.reindex import count_records, rebuild
 
     try:
         with Bar("indexing", count_records(settings.data), unit="records") as bar:
             built = rebuild(
-                settings.data, advance=bar.advance, ask_writer_to_end=lambda: ask_writer_to_end(settings.data)
+                settings.data,
+                advance=bar.advance,
+                ask_writer_to_end=lambda: ask_writer_to_end(settings.data),
+                mirror=settings.mirror,
             )
     except IndexBusy as error:
         fail(f"{error}; try again when that has ended. The old index stays in use")

@@ -65,18 +65,20 @@ def build_part(
     share: Share,
     *,
     expected: int,
+    mirror: Path | None = None,
     advance: Callable[[int], object] = lambda _: None,
 ) -> Part:
     """Index the records of the data folder that fall to `share` and lie before `ends`, in the new folder `part`.
 
-    expected: about how many records there are in all. advance: told how many more were passed.
+    expected: about how many records there are in all. mirror: a data folder with copies of the packs, for single
+    records that can't be read here any more. advance: told how many more were passed.
     Raises OSError or ValueError.
     """
     part.mkdir()
     index = tantivy.Index(schema.SCHEMA, path=str(part), reuse=False)
     schema.register_tokenizers(index)
     writer = index.writer(_HEAP, 1)
-    snapshot, sieve, reader = Snapshot(None), Sieve(3 * expected // share.of), RecordReader(directory)
+    snapshot, sieve, reader = Snapshot(None), Sieve(3 * expected // share.of), RecordReader(directory, mirror)
     ledger = Ledger(snapshot, reader)
     harvest = Harvest(directory, ends, share)
     next_rowid, deletions, waiting, passed = 1 + share.number, 0, 0, 0
@@ -113,8 +115,10 @@ def build_part(
     return Part(harvest.passed, next_rowid, deletions, harvest.positions)
 
 
-def unite(directory: Path, parts: Mapping[Path, Part], whole: Path) -> None:
+def unite(directory: Path, parts: Mapping[Path, Part], whole: Path, mirror: Path | None = None) -> None:
     """Make one index of the parts in the new folder `whole`, complete with its checkpoint; the parts are used up.
+
+    mirror: as for :func:`build_part`.
 
     Raises OSError or ValueError; ValueError, too, when the parts reach differently far into a pack that is still there.
     """
@@ -125,7 +129,7 @@ def unite(directory: Path, parts: Mapping[Path, Part], whole: Path) -> None:
     schema.register_tokenizers(index)
     index.reload()
     snapshot = Snapshot(index.searcher())
-    reader = RecordReader(directory)
+    reader = RecordReader(directory, mirror)
     ledger = Ledger(snapshot, reader)
     twice = {level: _in_several(parts, level) for level in _COMPARED}
     instances = [snapshot.with_term(schema.LETTERS[Level.IMAGE] + key) for key in twice[Level.IMAGE]]

@@ -28,12 +28,21 @@ class _Process(NamedTuple):
     process: subprocess.Popen[str]
 
 
-def build_in_parts(directory: Path, parts: int, expected: int, advance: Callable[[int], object]) -> int:
+def build_in_parts(
+    directory: Path, parts: int, expected: int, advance: Callable[[int], object], mirror: Path | None = None
+) -> int:
     """Build the index of the data folder, which has none, by so many processes; how many records are in it.
 
-    expected: about how many there are. Raises OSError or ValueError when a part or the whole can't be built.
+    expected: about how many there are. mirror: a data folder with copies of the packs.
+    Raises OSError or ValueError when a part or the whole can't be built.
     """
-    order = {"directory": str(directory), "ends": list(ends_of(directory).items()), "expected": expected, "of": parts}
+    order = {
+        "directory": str(directory),
+        "mirror": None if mirror is None else str(mirror),
+        "ends": list(ends_of(directory).items()),
+        "expected": expected,
+        "of": parts,
+    }
     processes: list[_Process] = []
     try:
         for number in range(parts):
@@ -55,7 +64,7 @@ def build_in_parts(directory: Path, parts: int, expected: int, advance: Callable
             process.wait()
             if process.stdout is not None:
                 process.stdout.close()
-    unite(directory, built, directory / INDEX)
+    unite(directory, built, directory / INDEX, mirror)
     return max(part.records for part in built.values())
 
 
@@ -105,6 +114,7 @@ def main() -> int:
             dict(order["ends"]),
             Share(order["number"], order["of"]),
             expected=order["expected"],
+            mirror=None if order["mirror"] is None else Path(order["mirror"]),
             advance=advance,
         )
         print(f"{_DONE}{part.encode()}", flush=True)

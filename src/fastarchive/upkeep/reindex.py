@@ -70,13 +70,15 @@ def rebuild(
     ask_writer_to_end: Callable[[], bool] = lambda: False,
     wait_seconds: float = WAIT_SECONDS,
     parts: int | None = None,
+    mirror: Path | None = None,
 ) -> Rebuilt:
     """Build the index of the data folder anew and put it in the place of the old one.
 
     ask_writer_to_end: called once if a process writes the index when the new one is ready; it makes that process let go
     and says whether it could. Whoever writes it next goes on from the new one. advance: told how many more records are
     in it. parts: how many processes build it before this one merges what has come meanwhile; by default one for each
-    processor, and none for a small archive.
+    processor, and none for a small archive. mirror: a data folder with copies of the packs; what is damaged here is
+    read from there.
 
     Raises IndexBusy when the index in use isn't let go within `wait_seconds`, or when another rebuild runs; the old one
     stays in use then. Raises OSError or ValueError when the new one can't be written.
@@ -91,7 +93,7 @@ def rebuild(
         try:
             # A data folder of its own, with the same packs: the writer needs to know nothing of all this.
             (scratch / PACKS).symlink_to(os.path.relpath(directory / PACKS, scratch))
-            built = _build(scratch, advance, parts)
+            built = _build(scratch, advance, parts, mirror)
             asked = False
 
             def ask() -> bool:
@@ -108,7 +110,7 @@ def rebuild(
     return built
 
 
-def _build(scratch: Path, advance: Callable[[int], object], parts: int | None) -> Rebuilt:
+def _build(scratch: Path, advance: Callable[[int], object], parts: int | None, mirror: Path | None) -> Rebuilt:
     started = time.monotonic()
     count = 0
     _let_settle(scratch / PACKS)
@@ -116,8 +118,8 @@ def _build(scratch: Path, advance: Callable[[int], object], parts: int | None) -
     if parts is None:
         parts = 0 if expected < FEW else min(len(os.sched_getaffinity(0)), MOST_PARTS)
     if parts:
-        count = build_in_parts(scratch, parts, expected, advance)
-    writer = IndexWriter(scratch, commit_records=_COMMIT_RECORDS, commit_seconds=float("inf"))
+        count = build_in_parts(scratch, parts, expected, advance, mirror)
+    writer = IndexWriter(scratch, commit_records=_COMMIT_RECORDS, commit_seconds=float("inf"), mirror=mirror)
     try:
         while merged := writer.step():
             count += merged
