@@ -36,6 +36,8 @@ LEAST_MEMORY = 32 * 2**20
 """Bytes a worker needs for any data set to find room: a header of 16 MiB is held until it is whole."""
 OBSERVE_SECONDS = 5.0
 """How often the gauges that nobody sets in passing are set."""
+LOCK_SECONDS = 0.0005
+"""How long a thread may keep the interpreter lock from another that waits for it (docs/adr/0016)."""
 FLUSH_SECONDS = 1.0
 """How often what C-STORE counted reaches Prometheus."""
 
@@ -180,6 +182,7 @@ async def _flush(metrics: Metrics) -> None:
 
 def main() -> int:
     """Run a worker; 0 after a drain."""
+    sys.setswitchinterval(LOCK_SECONDS)
     control, orders = Control.join("worker")
     anyio.run(work, control, orders, backend_options={"use_uvloop": True})
     return 0
