@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from fastarchive.cli import app, importing
+from fastarchive.cli import importing
+from tests.cli.running import run
 from tests.server.instances import small_instance, sop_instance_uid, write_instances
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
 
 
 @pytest.fixture(scope="module")

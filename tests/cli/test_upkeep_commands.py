@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pydicom
 import pytest
-from typer.testing import CliRunner, Result
 
 from fastarchive.archive import Archive
-from fastarchive.cli import app
 from fastarchive.store.pack import pack_path
+from tests.cli.running import run, told
 from tests.server.instances import sop_instance_uid
 from tests.upkeep.filled import holds, make, study_uid
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
-
-
-def told(*arguments: str | Path, code: int = 0) -> dict[str, Any]:
-    result = run(*arguments, "--json")
-    assert result.exit_code == code, result.output
-    return dict(json.loads(result.stdout))
 
 
 @pytest.fixture

@@ -8,18 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from fastarchive.archive import Archive
-from fastarchive.cli import app
 from fastarchive.store.blobs import DamagedInstance
 from fastarchive.store.pack import pack_path
 from fastarchive.store.record import Location
+from tests.cli.running import run
 from tests.server.instances import sop_instance_uid, write_instances
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
 
 
 def verified(*arguments: str | Path, code: int) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import subprocess
 import tracemalloc
 import warnings
@@ -100,7 +99,6 @@ def test_S3_one_data_set_means_the_same_in_every_encoding(transfer_syntax: str, 
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.skipif(shutil.which("dcmconv") is None, reason="dcmconv is not installed")
 def test_S3_what_dcmconv_makes_of_a_file_means_the_same(name: str, tmp_path: Path) -> None:
     meanings = set()
     for transfer_syntax, option in OPTIONS.items():

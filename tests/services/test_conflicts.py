@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage
@@ -57,7 +56,6 @@ def test_S3_a_sender_is_told_what_the_policy_for_it_made_of_its_instance(tmp_pat
             assert f'fastarchive_store_instances_total{{calling_ae="{title}",outcome="{outcome}"}} 1.0' in text
 
 
-@pytest.mark.skipif(not STORESCU.exists(), reason="DCMTK is not installed")
 def test_S3_storescu_may_send_an_instance_in_any_uncompressed_transfer_syntax(tmp_path: Path) -> None:
     path = tmp_path / "slice.dcm"
     file_of(slice_of()).save_as(path, enforce_file_format=True)

@@ -287,7 +287,6 @@ def by_definition(sent: list[tuple[str, int]]) -> set[int]:
     return found
 
 
-@pytest.mark.skipif(not STORESCU.exists(), reason="DCMTK is not installed")
 def test_a_note_of_pydicom_sent_by_storescu_hides_what_findscu_found(tmp_path: Path) -> None:
     path = tmp_path / "note.dcm"
     file_of(rejection_note([0, 1], WORKLIST)).save_as(path, enforce_file_format=True)

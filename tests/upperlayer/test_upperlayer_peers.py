@@ -218,8 +218,6 @@ def test_pynetdicom_rejects_and_aborts_us() -> None:
 
 # -- DCMTK asks us ----------------------------------------------------------------------------------------------------
 
-needs_dcmtk = pytest.mark.skipif(shutil.which("storescu") is None, reason="DCMTK is not installed")
-
 
 async def _tool(name: str, *arguments: str) -> str:
     # pynetdicom installs tools of the same names beside the interpreter.
@@ -231,7 +229,6 @@ async def _tool(name: str, *arguments: str) -> str:
     return (result.stdout + result.stderr).decode(errors="replace")
 
 
-@needs_dcmtk
 def test_echoscu() -> None:
     records = Records()
 
@@ -245,7 +242,6 @@ def test_echoscu() -> None:
     assert records.outcomes == ["released", "released", "peer-aborted"]
 
 
-@needs_dcmtk
 @pytest.mark.parametrize("maximum", ["4096", "131072"])
 def test_storescu(maximum: str, tmp_path: Path) -> None:
     service = Service()
@@ -260,7 +256,6 @@ def test_storescu(maximum: str, tmp_path: Path) -> None:
     assert service.data_sets == expected
 
 
-@needs_dcmtk
 def test_a_sender_with_nagles_algorithm_does_not_stall(tmp_path: Path) -> None:
     """DCMTK leaves it on: without prompt acknowledgements each of its messages takes 40 ms and more."""
     service = Service()
