@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastarchive.cli.output import FAILED, fail, load_settings, print_json, print_table
+from fastarchive.cli.output import FAILED, fail_unusable, load_settings, print_json, print_table
 
 if TYPE_CHECKING:
     from fastarchive.upkeep.disagreements import Disagreement
@@ -41,7 +41,7 @@ def conflicts(
         with Archive.open(settings.data, read_only=True, mirror=settings.mirror) as archive:
             found = list(disagreements(archive, [study.strip() for study in studies or ()]))
     except OSError as error:
-        fail(str(error) if isinstance(error, FileNotFoundError) else f"{settings.data} can't be used: {error.strerror}")
+        fail_unusable(settings.data, error)
     if as_json:
         print_json([_as_dict(one) for one in found])
     else:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastarchive.cli.export import parse_level
-from fastarchive.cli.output import FAILED, WRONG_USAGE, fail, load_settings, on_terminal, print_json, print_table
+from fastarchive.cli.output import (
+    FAILED,
+    WRONG_USAGE,
+    fail,
+    fail_unusable,
+    load_settings,
+    on_terminal,
+    print_json,
+    print_table,
+)
 from fastarchive.cli.progress import Bar
 
 if TYPE_CHECKING:
@@ -79,7 +88,7 @@ def delete(
     except (NoSpace, LogBroken) as error:
         fail(f"not all was deleted: {error}; it is safe to try again")
     except OSError as error:
-        fail(str(error) if isinstance(error, FileNotFoundError) else f"{settings.data} can't be used: {error.strerror}")
+        fail_unusable(settings.data, error)
     if as_json:
         print_json(as_dict(plan, held, deleted=bool(deleted)))
     elif deleted:

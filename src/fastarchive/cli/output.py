@@ -27,6 +27,11 @@ def fail(message: str, code: int = FAILED) -> NoReturn:
     raise typer.Exit(code)
 
 
+def fail_unusable(folder: Path, error: OSError) -> NoReturn:
+    """The archive in `folder` isn't there, or can't be read or written: say so and end."""
+    fail(str(error) if isinstance(error, FileNotFoundError) else f"{folder} can't be used: {error.strerror}")
+
+
 def load_settings(options: Mapping[str, object], config: Path | None = None) -> Settings:
     """The settings, or the end of the command with what is wrong with them (exit code 2)."""
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastarchive.cli.output import WRONG_USAGE, fail, load_settings, print_json, print_table
+from fastarchive.cli.output import WRONG_USAGE, fail, fail_unusable, load_settings, print_json, print_table
 
 if TYPE_CHECKING:
     from fastarchive.archive import Archive
@@ -72,7 +72,7 @@ def quarantine(
     except (NoSpace, LogBroken) as error:
         fail(f"not all was done: {error}; it is safe to try again")
     except OSError as error:
-        fail(str(error) if isinstance(error, FileNotFoundError) else f"{settings.data} can't be used: {error.strerror}")
+        fail_unusable(settings.data, error)
 
 
 def _list(archive: Archive, *, as_json: bool) -> None:

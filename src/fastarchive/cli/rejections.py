@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fastarchive.cli.delete import operator
-from fastarchive.cli.output import WRONG_USAGE, fail, load_settings, print_json, print_table
+from fastarchive.cli.output import WRONG_USAGE, fail, fail_unusable, load_settings, print_json, print_table
 
 ACTIONS = ("list", "revoke", "discard")
 
@@ -70,7 +70,7 @@ def rejections(
     except (NoSpace, LogBroken) as error:
         fail(f"not all was done: {error}; it is safe to try again")
     except OSError as error:
-        fail(str(error) if isinstance(error, FileNotFoundError) else f"{settings.data} can't be used: {error.strerror}")
+        fail_unusable(settings.data, error)
     if as_json:
         print_json(
             [
