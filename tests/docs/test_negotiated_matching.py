@@ -12,6 +12,7 @@ from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as StudyRootFind
 
 from tests.docs.example_archive import fill
+from tests.requestor import request_association
 from tests.server.harness import RunningArchive
 
 RELATIONAL, COMBINED, FUZZY, EMPTY, MULTIPLE = 1, 2, 3, 6, 7
@@ -42,7 +43,7 @@ def ask(archive: RunningArchive, byte: int | None, level: str, keys: dict[str, s
         offers.append(offer)
     entity = AE()
     entity.add_requested_context(StudyRootFind)
-    association = entity.associate(archive.host, archive.dicom_port, ext_neg=offers)
+    association = request_association(entity, archive.host, archive.dicom_port, ext_neg=offers)
     assert association.is_established
     try:
         *pending, (final, _) = association.send_c_find(identifier, StudyRootFind)

@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage
 
+from tests.requestor import request_association
 from tests.services.loopback import Loopback
 
 EXPLICIT, IMPLICIT, BIG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
@@ -25,7 +26,7 @@ def associated(
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
     for abstract_syntax, transfer_syntaxes in contexts:
         entity.add_requested_context(abstract_syntax, list(transfer_syntaxes))
-    association = entity.associate(loopback.host, loopback.port, ae_title=called_ae, **options)
+    association = request_association(entity, loopback.host, loopback.port, ae_title=called_ae, **options)
     assert association.is_established
     try:
         yield association

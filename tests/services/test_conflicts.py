@@ -12,6 +12,7 @@ from pynetdicom.sop_class import CTImageStorage
 
 from fastarchive.admission import ConflictPolicies, Policy
 from fastarchive.metrics import exposition
+from tests.requestor import request_association
 from tests.services.loopback import Loopback, encode, serving, slice_of
 from tests.services.scu import EXPLICIT, file_of
 
@@ -23,7 +24,7 @@ def told(loopback: Loopback, calling_ae: str, data_set: Dataset) -> tuple[int, s
     """Status and Error Comment a sender gets."""
     entity = AE(calling_ae)
     entity.add_requested_context(CTImageStorage, [EXPLICIT])
-    association = entity.associate(loopback.host, loopback.port, ae_title="FASTARCHIVE")
+    association = request_association(entity, loopback.host, loopback.port, ae_title="FASTARCHIVE")
     assert association.is_established
     response: Any = association.send_c_store(file_of(data_set))
     association.release()

@@ -27,6 +27,7 @@ from fastarchive.upperlayer import (
     ProposedContext,
     connect,
 )
+from tests.requestor import request_association
 from tests.upperlayer.running import (
     CT_IMAGE_STORAGE,
     EXPLICIT,
@@ -74,7 +75,7 @@ def _pynetdicom_stores(port: int, dataset: Dataset, maximum: int) -> list[int]:
     ae.maximum_pdu_size = maximum
     ae.add_requested_context(VERIFICATION)
     ae.add_requested_context(CT_IMAGE_STORAGE, [EXPLICIT])
-    association = ae.associate("127.0.0.1", port, ae_title="ARCHIVE")
+    association = request_association(ae, "127.0.0.1", port, ae_title="ARCHIVE")
     assert association.is_established
     statuses = [association.send_c_echo().Status, association.send_c_store(dataset).Status]
     association.release()
@@ -101,7 +102,7 @@ def test_pynetdicom_echoes_and_stores(maximum: int, tmp_path: Path) -> None:
 def _pynetdicom_is_rejected(port: int) -> tuple[int, int, int]:
     ae = AE("PYNETDICOM")
     ae.add_requested_context(VERIFICATION)
-    association = ae.associate("127.0.0.1", port, ae_title="WRONG")
+    association = request_association(ae, "127.0.0.1", port, ae_title="WRONG")
     assert association.is_rejected
     primitive = association.acceptor.primitive
     assert primitive is not None
@@ -120,7 +121,7 @@ def _pynetdicom_proposes_roles(port: int) -> tuple[bool, bool]:
     ae = AE("PYNETDICOM")
     ae.add_requested_context(CT_IMAGE_STORAGE)
     roles = [build_role(CT_IMAGE_STORAGE, scp_role=True)]
-    association = ae.associate("127.0.0.1", port, ext_neg=roles)
+    association = request_association(ae, "127.0.0.1", port, ext_neg=roles)
     context = association.accepted_contexts[0]
     association.abort()
     return bool(context.as_scu), bool(context.as_scp)
