@@ -24,6 +24,7 @@ from fastarchive.store.pack import create_pack
 from fastarchive.store.record import Record, deletion
 from tests.index.archives import Entry, Expected, append, random_records, record_of
 from tests.index.effort import effort
+from tests.server.harness import eventually
 
 
 @settings(max_examples=effort(15, 300), deadline=None)
@@ -118,6 +119,7 @@ def test_an_unusable_index_is_built_anew(tmp_path: Path, damage: str) -> None:
     elif damage == "garbage":
         (index / "meta.json").write_text("{}")
     elif damage == "truncated":
+        eventually("the files are mapped no longer", lambda: str(index) not in Path("/proc/self/maps").read_text())
         for path in files:
             if path.suffix == ".store":
                 path.write_bytes(path.read_bytes()[:20])

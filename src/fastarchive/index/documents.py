@@ -25,7 +25,7 @@ from __future__ import annotations
 import re
 import struct
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from fastarchive.dicom.attributes import PATIENT_ID, Level
@@ -181,6 +181,12 @@ class Document:
         if level is Level.SERIES:
             return f"{self.study}{KEY_SEPARATOR}{self.series}"
         return self.study if level is Level.STUDY else self.patient
+
+    @property
+    def ancestry(self) -> Hashable:
+        """The same for documents of a level with the same patient, study and series, if they are of one kind: all from
+        an index, or all from records."""
+        return self.patient, self.study, self.series
 
     @property
     def order(self) -> Order:

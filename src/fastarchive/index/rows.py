@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Hashable
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from fastarchive.dicom.attributes import Level
 from fastarchive.index.documents import KEY_SEPARATOR, Document
@@ -18,6 +19,10 @@ _IMAGE: Final = Level.IMAGE.depth
 _INSTANCE: Final = struct.Struct("<BQQQQQQQQ32s6H")
 # level, rowid, studies, series, instances, lengths of five strings
 _ENTITY: Final = struct.Struct("<BQIII5H")
+# Where the lengths of patient, study and series are, the first of the strings.
+_THREE: Final = struct.Struct("<3H")
+_INSTANCE_LENGTHS, _INSTANCE_STRINGS = _INSTANCE.size - 12, _INSTANCE.size - 6
+_ENTITY_LENGTHS, _ENTITY_STRINGS = _ENTITY.size - 10, _ENTITY.size - 4
 
 
 def encode_row(document: Document) -> bytes:
@@ -78,12 +83,42 @@ def encode_row(document: Document) -> bytes:
 
 
 def decode_row(row: bytes) -> Document:
-    """The document of a row; its elements are taken apart when they are first asked for."""
-    level = _LEVELS[row[0]]
-    document = Document.__new__(Document)
-    document.level = level
+    """The document of a row; it is taken apart when something of it is first asked for, its elements later still."""
+    document = StoredDocument.__new__(StoredDocument)
+    document.row = row
+    document.level = _LEVELS[row[0]]
+    return document
+
+
+class StoredDocument(Document):
+    """A document as it is stored."""
+
+    __slots__ = ("row",)
+
+    row: bytes
+
+    @property
+    def ancestry(self) -> Hashable:
+        row = self.row
+        if self.level is Level.IMAGE:
+            lengths = row[_INSTANCE_LENGTHS:_INSTANCE_STRINGS]
+            start = _INSTANCE.size
+        else:
+            lengths = row[_ENTITY_LENGTHS:_ENTITY_STRINGS]
+            start = _ENTITY.size
+        patient, study, series = _THREE.unpack(lengths)
+        return lengths + row[start : start + patient + study + series]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "row" or name not in Document.__slots__:
+            raise AttributeError(name)
+        _take_apart(self, self.row)
+        return getattr(self, name)
+
+
+def _take_apart(document: Document, row: bytes) -> None:
     document._elements = document._origins = None
-    if level is Level.IMAGE:
+    if document.level is Level.IMAGE:
         (
             _,
             document.rowid,
@@ -115,7 +150,7 @@ def decode_row(row: bytes) -> Document:
         document.number_of_studies = document.number_of_series = document.number_of_instances = 0
         document.modalities = document.sop_classes = ()
         document._packed = (row, start)
-        return document
+        return
     (
         _,
         document.rowid,
@@ -138,7 +173,6 @@ def decode_row(row: bytes) -> Document:
     document.received = document.length = 0
     document.location, document.origin, document.digest = _NOWHERE, None, _NO_DIGEST
     document._packed = (row, start)
-    return document
 
 
 @lru_cache(maxsize=4096)

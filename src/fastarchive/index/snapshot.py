@@ -13,6 +13,7 @@ from fastarchive.dicom.attributes import Level
 from fastarchive.index import schema
 from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, Range, Term
 from fastarchive.index.documents import KEY_SEPARATOR, Document, Order
+from fastarchive.index.paging import Paging, all_hits, count
 from fastarchive.index.rows import decode_row
 from fastarchive.index.sieve import Sieve
 from fastarchive.index.terms import GRAMS, LONG_TEXT, SPANS, short_term
@@ -20,10 +21,8 @@ from fastarchive.store.follow import Positions
 
 _CHECKPOINT: Final = struct.Struct("<IQQ")
 _TOMBSTONE: Final = struct.Struct("<QQQ")
-FEW: Final = 20_000
-"""Hits that are found in one search rather than window by window."""
-_MOST_BUCKETS: Final = 4096
-"""Buckets in one window at most: each is a list to read in every segment."""
+_EXPECTED: Final = 200
+"""Documents that are found in one search, where nothing tells how many there are."""
 _SAMPLED_TERMS: Final = 64
 
 
@@ -187,72 +186,21 @@ class Snapshot:
     def pages(
         self, level: Level, condition: Condition, excluded: Container[str], first_page: int, page_size: int
     ) -> Iterator[list[Document]]:
-        """Entities that meet `condition` and perhaps more, in rowid order, without those whose key is excluded.
-
-        Few hits are found at once. Many are found in windows of rowids, sized to give about a page each, so that the
-        first page doesn't wait for the last and nothing is kept.
-        """
+        """Entities that meet `condition` and perhaps more, without those whose key is excluded; no page is empty."""
         searcher = self._searcher
         if searcher is None:
             return
-        query = schema.to_query(level, condition)
-        estimate = self.estimate(level, condition)
-        done = 0
-        if estimate > FEW:
-            for found, finished in self._windows(query, estimate, first_page, page_size):
-                done += len(found)
-                kept = _without(found, excluded)
-                for start in range(0, len(kept), page_size):
-                    yield kept[start : start + page_size]
-                if finished:
-                    return
-        most = page_size + 1 if estimate <= page_size or done else first_page
-        hits = self._hits(query, most)
-        size = first_page
-        if len(hits) == most:
-            if not done:
-                if documents := _without(self._decoded(hits[:size]), excluded):
-                    yield documents
-                done, size = size, page_size
-            hits = self._hits(query, self._count(query))
-        while done < len(hits):
-            page = hits[done : done + size]
-            done, size = done + len(page), page_size
-            if documents := _without(self._decoded(page), excluded):
+        paging = Paging(
+            searcher,
+            schema.to_query(level, condition),
+            estimate=self.estimate(level, condition),
+            buckets=(self.checkpoint.next_rowid >> schema.BUCKET_BITS) + 1,
+            first_page=first_page,
+            page_size=page_size,
+        )
+        for hits in paging.pages():
+            if documents := _without(self._decoded(hits), excluded):
                 yield documents
-
-    def _windows(
-        self, query: tantivy.Query, estimate: int, first_page: int, page_size: int
-    ) -> Iterator[tuple[list[Document], bool]]:
-        """Window after window of rowids, each with about a page of hits; True with the last one.
-
-        Ends early when it turns out that there are but few hits.
-        """
-        buckets = (self.checkpoint.next_rowid >> schema.BUCKET_BITS) + 1
-        first, seen, wanted, counted = 0, 0, first_page, False
-        width = buckets * first_page // estimate
-        while True:
-            width = max(1, min(width, _MOST_BUCKETS))
-            between = schema.bucket_query(first, first + width - 1)
-            window = tantivy.Query.boolean_query([(tantivy.Occur.Must, query), (tantivy.Occur.Must, between)])
-            most = wanted + (seen and 1 << schema.BUCKET_BITS)  # of a bucket that was begun all may have been given
-            hits = self._hits(window, most)
-            documents = [document for document in self._decoded(hits) if document.rowid > seen]
-            covered = width
-            if len(hits) == most:  # there are more in this window
-                seen = documents[-1].rowid
-                covered = (seen >> schema.BUCKET_BITS) - first + 1
-            first += covered - (len(hits) == most)
-            yield documents, first >= buckets
-            if first >= buckets:
-                return
-            if not counted and len(documents) * 4 < wanted:
-                counted = True
-                if self._count(query) <= FEW:
-                    return
-            if documents:
-                wanted = min(page_size, wanted * 4)
-            width = min(covered * 8, covered * wanted // max(1, len(documents)) + 1)
 
     def estimate(self, level: Level, condition: Condition) -> int:
         """An upper bound of the documents that meet `condition`, cheap and seldom far off."""
@@ -302,28 +250,18 @@ class Snapshot:
         return row
 
     def _count(self, query: tantivy.Query) -> int:
-        if self._searcher is None:
-            return 0
-        return self._searcher.search(query, 1, count=True).count or 0  # type: ignore[attr-defined]  # missing in stubs
+        return 0 if self._searcher is None else count(self._searcher, query)
 
-    def _rows(self, query: tantivy.Query, most: int = 0) -> list[bytes]:
+    def _rows(self, query: tantivy.Query, expected: int = _EXPECTED) -> list[bytes]:
         searcher = self._searcher
         if searcher is None:
             return []
-        most = most or self._count(query)
-        if not most:
-            return []
         doc = searcher.doc
-        hits = searcher.search(query, most, count=False).hits
-        return [doc(address).get_first("row") for _, address in hits]  # type: ignore[misc]  # always stored
+        hits = all_hits(searcher, query, expected)
+        return [doc(address).get_first("row") for address in hits]  # type: ignore[misc]  # always stored
 
-    def _documents(self, query: tantivy.Query, most: int = 0) -> list[Document]:
-        return [decode_row(row) for row in self._rows(query, most)]
-
-    def _hits(self, query: tantivy.Query, most: int) -> list[tantivy.DocAddress]:
-        assert self._searcher is not None
-        found = self._searcher.search(query, most, count=False, order_by_field="rowid", order=tantivy.Order.Asc).hits
-        return [address for _, address in found]
+    def _documents(self, query: tantivy.Query, expected: int = _EXPECTED) -> list[Document]:
+        return [decode_row(row) for row in self._rows(query, expected)]
 
     def _decoded(self, addresses: list[tantivy.DocAddress]) -> list[Document]:
         assert self._searcher is not None

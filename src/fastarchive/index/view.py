@@ -138,7 +138,7 @@ class View:
     ) -> Iterator[list[Document]]:
         """Entities of the index that meet `condition`, perhaps some that don't; without those of tail_documents().
 
-        Oldest first. The first page is about `first_page` long, later ones about `page_size`; none is empty.
+        The first page is about `first_page` long, later ones about `page_size`; none is empty.
         """
         return self._snapshot.pages(level, condition, self._changes[level].keys(), first_page, page_size)
 

@@ -9,7 +9,7 @@ leave it out.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from time import perf_counter
 from typing import Final, TypeVar
 
@@ -29,6 +29,8 @@ REMEMBERED: Final = 4_000
 
 
 _Item = TypeVar("_Item")
+_BELOW: Final = [(None,) * (3 - depth) for depth in range(4)]
+_Decider = Callable[[Document], bool]
 
 
 def matches(
@@ -48,7 +50,10 @@ def matches(
 
 def _select(step: Select, view: View, trace: Trace) -> Generator[list[Match], None, None]:
     joiner = Joiner(view, step.level, step.joins)
-    criteria = [(criterion.level.depth, decider(criterion)) for criterion in step.criteria]
+    own = [decider(criterion) for criterion in step.criteria if criterion.level is step.level]
+    above = [
+        (criterion.level.depth, decider(criterion)) for criterion in step.criteria if criterion.level is not step.level
+    ]
     work = trace.of(step)
     pages = _documents(step.source, view, trace)
     while True:
@@ -57,9 +62,9 @@ def _select(step: Select, view: View, trace: Trace) -> Generator[list[Match], No
         if page is None:
             return
         trace.look_at(step, len(page))
-        found = joiner.join(page)
-        for depth, accepts in criteria:
-            found = [match for match in found if (document := match[depth]) is not None and accepts(document)]
+        for accepts in own:
+            page = [document for document in page if accepts(document)]
+        found = joiner.join(page, above)
         work.found += len(found)
         work.seconds += perf_counter() - started
         yield found
@@ -90,7 +95,10 @@ def _uid(document: Document) -> str:
 
 
 class Joiner:
-    """Adds the entities above to those found, looked up a page at a time."""
+    """Adds the entities above to those found, looked up a page at a time, and asks them what they are to meet.
+
+    Many entities of a page are below the same ones, and it is settled for all of them at once.
+    """
 
     def __init__(self, view: View, level: Level, joins: Sequence[Level]) -> None:
         self._view = view
@@ -99,18 +107,41 @@ class Joiner:
         self._joins = sorted(joins, key=lambda upper: upper.depth, reverse=True)
         self._known: dict[Level, dict[str, Document]] = {upper: {} for upper in joins}
 
-    def join(self, page: Sequence[Document]) -> list[Match]:
-        """The page as matches, in its order."""
-        columns: list[Sequence[Document | None]] = [[None] * len(page)] * len(Level)
-        columns[self._level.depth] = page
+    def join(self, page: Sequence[Document], criteria: Sequence[tuple[int, _Decider]] = ()) -> list[Match]:
+        """Those of the page whose entities above meet the criteria, as matches, in its order.
+
+        criteria: each with the depth of the level it is of.
+        """
+        if not self._joins:
+            return [_match((None,) * self._level.depth, document) for document in page]
+        ancestries = [document.ancestry for document in page]
+        families = dict(zip(ancestries, page, strict=True))
+        above = self._above(list(families.values()))
+        accepted = {
+            ancestry: found
+            for ancestry, found in zip(families, above, strict=True)
+            if all((document := found[depth]) is not None and accepts(document) for depth, accepts in criteria)
+        }
+        if len(accepted) == 1 and len(families) == 1:
+            (only,) = accepted.values()
+            return [_match(only, document) for document in page]
+        return [
+            _match(found, document)
+            for ancestry, document in zip(ancestries, page, strict=True)
+            if (found := accepted.get(ancestry)) is not None
+        ]
+
+    def _above(self, documents: Sequence[Document]) -> list[tuple[Document | None, ...]]:
+        """For each document those above it, by depth."""
+        columns: list[Sequence[Document | None]] = [[None] * len(documents)] * self._level.depth
         for upper in self._joins:
             if upper is Level.PATIENT:
-                studies = columns[Level.STUDY.depth]
-                keys = ["" if study is None else study.patient for study in studies]
+                known = documents if self._level is Level.STUDY else columns[Level.STUDY.depth]
+                keys = ["" if study is None else study.patient for study in known]
             else:
-                keys = [document.key_at(upper) for document in page]
+                keys = [document.key_at(upper) for document in documents]
             columns[upper.depth] = self._look_up(upper, keys)
-        return [Match(*row) for row in zip(*columns, strict=True)]
+        return list(zip(*columns, strict=True))
 
     def _look_up(self, level: Level, keys: Sequence[str]) -> list[Document | None]:
         known = self._known[level]
@@ -121,6 +152,10 @@ class Joiner:
                 known = self._known[level] = {key: known[key] for key in wanted.intersection(known)}
             known.update((document.key, document) for document in self._view.get_many(level, missing))
         return [known.get(key) for key in keys]
+
+
+def _match(above: tuple[Document | None, ...], document: Document) -> Match:
+    return Match._make((*above, document, *_BELOW[len(above)]))
 
 
 def _slices(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
