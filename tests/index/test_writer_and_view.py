@@ -7,7 +7,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -206,6 +208,28 @@ def test_a_reader_takes_the_next_commit_though_an_empty_pack_is_gone(tmp_path: P
         assert reader.view().counts()[Level.IMAGE] == 3
     writer.close()
     reader.close()
+
+
+@pytest.mark.parametrize(("records", "least", "most"), [(3, 2.0, 2.5), (1100, 1.0, 1.1)])
+def test_few_records_wait_until_a_commit_is_affordable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: int, least: float, most: float
+) -> None:
+    now = 0.0
+    clock = SimpleNamespace(monotonic=lambda: now, process_time=lambda: 0.0)
+    monkeypatch.setattr("fastarchive.index.writer.time", clock)
+    with Log(tmp_path, sync=False) as log, closing(IndexWriter(tmp_path, commit_seconds=1.0)) as writer:
+        append(log, _some(1))
+        writer.step()
+        works = iter((0.0, 0.02))  # before and after
+        clock.process_time = lambda: next(works)
+        writer.commit()
+        clock.process_time = lambda: 0.0
+        append(log, _some(records + 1)[1:])
+        writer.step()
+        while writer.waiting:
+            now += 0.1
+            writer.step()
+    assert least <= now <= most
 
 
 def test_only_one_writer(tmp_path: Path) -> None:

@@ -29,7 +29,14 @@ from fastarchive.store.follow import Follower
 INDEX: Final = "index"
 _HEAP: Final = 128 * 1024 * 1024
 _POLL_LIMIT: Final = 2000
-_IDLE_SECONDS: Final = 0.02
+_POLL_SECONDS: Final = 0.2
+"""Between looks at the log. Nobody waits for a look: queries read what is new themselves."""
+_COMMIT_SHARE: Final = 0.01
+"""Of the time, for commits that bring few records: a commit costs tens of milliseconds, whatever is in it."""
+_LONGEST_COMMIT_WAIT: Final = 4.0
+"""Times `commit_seconds`."""
+_WORTH_A_COMMIT: Final = 1000
+"""Records: a longer tail costs every query more than commits cost."""
 _RETRY_SECONDS: Final = 1.0
 _log = logging.getLogger(__name__)
 
@@ -41,7 +48,8 @@ class IndexBusy(Exception):
 class IndexWriter:
     """The writer of the index of the data directory `directory`. One thread at a time.
 
-    Commits when `commit_records` records wait or `commit_seconds` after the first of them, whichever comes first.
+    Commits when `commit_records` records wait or `commit_seconds` after the first of them, whichever comes first; when
+    records are too few to be worth the processor time of a commit, up to four times as long after.
     Records damaged in `directory` are read from `mirror`. Raises IndexBusy if another writer is at work.
     """
 
@@ -61,6 +69,7 @@ class IndexWriter:
         self._reader = RecordReader(directory, mirror)
         self._waiting = 0
         self._since = 0.0
+        self._commit_cost = 0.0
         self._failed = False
         self._index: tantivy.Index
         self._writer: tantivy.IndexWriter
@@ -94,16 +103,24 @@ class IndexWriter:
                 self._since = time.monotonic()
             self._ledger.apply(batch)
             self._waiting += len(batch)
-        if self._waiting and (
-            self._waiting >= self._commit_records or time.monotonic() - self._since >= self._commit_seconds
-        ):
+        if self._waiting and self._is_due():
             self.commit()
         return len(batch)
+
+    def _is_due(self) -> bool:
+        waited = time.monotonic() - self._since
+        if self._waiting >= self._commit_records:
+            return True
+        if self._waiting >= _WORTH_A_COMMIT:
+            return waited >= self._commit_seconds
+        affordable = min(self._commit_cost / _COMMIT_SHARE, self._commit_seconds * _LONGEST_COMMIT_WAIT)
+        return waited >= max(self._commit_seconds, affordable)
 
     def commit(self) -> None:
         """Commit what waits, if anything does."""
         if not self._waiting:
             return
+        started = time.process_time()
         writer, ledger, snapshot = self._writer, self._ledger, self._snapshot
         next_rowid = write_changes(writer, ledger.overlay, snapshot.checkpoint.next_rowid)
         deletions = snapshot.checkpoint.deletions + len(ledger.overlay.tombstones)
@@ -114,15 +131,17 @@ class IndexWriter:
         ledger.rebase(self._snapshot)
         self._reader.forget_removed()
         self._waiting = 0
+        self._commit_cost = time.process_time() - started
 
     def run(self, stop: threading.Event) -> None:
         """Follow the log until `stop` is set, then commit all that is durable. Goes on after errors of the disk."""
+        pause = min(_POLL_SECONDS, self._commit_seconds / 5)
         while not stop.is_set():
             try:
                 if self._failed:
                     self.reopen()
-                if not self.step():
-                    stop.wait(_IDLE_SECONDS)
+                if self.step() < _POLL_LIMIT:
+                    stop.wait(pause)
             except (OSError, ValueError):
                 _log.exception("the index can't be written; going back to its last commit")
                 self._failed = True
