@@ -274,7 +274,7 @@ static void write_symbols(const uint32_t *table, const uint8_t *symbols, const u
 #ifdef __AVX512VBMI__
 #include <immintrin.h>
 
-/* Tables of 256 bytes in registers: 64 symbols are looked up at once, then joined to 16 groups of four. */
+/* Tables of 256 bytes in registers: 64 symbols are looked up at once, then joined to 8 groups of eight. */
 typedef struct {
     __m512i quarter[4];
 } ByteTable;
@@ -286,53 +286,85 @@ static inline __m512i look_up(const ByteTable *table, __m512i symbols, __mmask64
     return _mm512_mask_blend_epi8(upper, low, high);
 }
 
-/* 32 codes of 16 bits and their lengths joined to 8 of at most 44 bits. */
-static inline void join(__m512i codes, __m512i lengths, uint64_t *joined, uint64_t *counts)
+/* 32 codes in the low 11 bits of a word each, their lengths above, joined to 8 of at most 44 bits. */
+static inline void join(__m512i words, __m512i *codes, __m512i *lengths)
 {
-    const __m512i low16 = _mm512_set1_epi32(0xFFFF), low32 = _mm512_set1_epi64(0xFFFFFFFF);
-    __m512i first = _mm512_and_si512(lengths, low16);
-    codes = _mm512_or_si512(_mm512_and_si512(codes, low16), _mm512_sllv_epi32(_mm512_srli_epi32(codes, 16), first));
-    lengths = _mm512_add_epi32(first, _mm512_srli_epi32(lengths, 16));
-    first = _mm512_and_si512(lengths, low32);
-    codes = _mm512_or_si512(_mm512_and_si512(codes, low32), _mm512_sllv_epi64(_mm512_srli_epi64(codes, 32), first));
-    lengths = _mm512_add_epi64(first, _mm512_srli_epi64(lengths, 32));
-    _mm512_storeu_si512(joined, codes);
-    _mm512_storeu_si512(counts, lengths);
+    const __m512i code16 = _mm512_set1_epi32(0x7FF), low32 = _mm512_set1_epi64(0xFFFFFFFF);
+    __m512i first = _mm512_and_si512(_mm512_srli_epi32(words, 11), _mm512_set1_epi32(0x1F));
+    __m512i second = _mm512_and_si512(_mm512_srli_epi32(words, 16), code16);
+    __m512i code = _mm512_or_si512(_mm512_and_si512(words, code16), _mm512_sllv_epi32(second, first));
+    __m512i length = _mm512_add_epi32(first, _mm512_srli_epi32(words, 27));
+    first = _mm512_and_si512(length, low32);
+    *codes = _mm512_or_si512(_mm512_and_si512(code, low32), _mm512_sllv_epi64(_mm512_srli_epi64(code, 32), first));
+    *lengths = _mm512_add_epi64(first, _mm512_srli_epi64(length, 32));
+}
+
+/* Eight groups of at most 56 bits. Where each begins is known before any is written, so that the only thing one waits
+   for from the one before is the bits of the byte they share. */
+static inline void add_groups(BitWriter *bits, __m512i codes, __m512i lengths)
+{
+    const __m512i zero = _mm512_setzero_si512();
+    uint64_t shifted[8], from[8], used[8];
+    __m512i end = lengths;
+    end = _mm512_add_epi64(end, _mm512_alignr_epi64(end, zero, 7));
+    end = _mm512_add_epi64(end, _mm512_alignr_epi64(end, zero, 6));
+    end = _mm512_add_epi64(end, _mm512_alignr_epi64(end, zero, 4));
+    end = _mm512_add_epi64(end, _mm512_set1_epi64(bits->count));
+    __m512i start = _mm512_sub_epi64(end, lengths), byte = _mm512_srli_epi64(start, 3);
+    _mm512_storeu_si512(shifted, _mm512_sllv_epi64(codes, _mm512_and_si512(start, _mm512_set1_epi64(7))));
+    _mm512_storeu_si512(from, byte);
+    _mm512_storeu_si512(used, _mm512_slli_epi64(_mm512_sub_epi64(_mm512_srli_epi64(end, 3), byte), 3));
+    /* By way of memory: taking 24 words out of vectors, as the compiler would, takes longer than all the rest. */
+    __asm__("" : "+m"(shifted), "+m"(from), "+m"(used));
+    uint64_t held = bits->held;
+    for (int i = 0; i < 8; i++) {
+        held |= shifted[i];
+        memcpy(bits->next + from[i], &held, 8);
+        held >>= used[i];
+    }
+    bits->held = held;
+    bits->next += from[7] + (used[7] >> 3);
+    bits->count = (unsigned)_mm_extract_epi64(_mm512_extracti64x2_epi64(end, 3), 1) & 7;
 }
 
 uint8_t *huffman_stream(const HuffmanCode *code, const uint8_t *symbols, size_t count, uint8_t *out)
 {
-    uint8_t bytes[2][256], backwards[64];
+    uint8_t bytes[2][256], order[64];
     ByteTable low, rest; /* 8 bits of the code; its other 3 with 4 bits of its length above them */
     for (int s = 0; s < 256; s++) {
         bytes[0][s] = (uint8_t)code->code[s];
         bytes[1][s] = (uint8_t)((code->code[s] >> 8 & 7) | code->code[s] >> 16 << 3);
     }
+    /* Backwards, and fours in turn to both halves of each 16 bytes, so that the first of eight meets the second. */
     for (int i = 0; i < 64; i++)
-        backwards[i] = (uint8_t)(63 - i);
+        order[(i >> 4) * 16 + (i & 4) * 2 + (i >> 3 & 1) * 4 + (i & 3)] = (uint8_t)(63 - i);
     for (int q = 0; q < 4; q++) {
         low.quarter[q] = _mm512_loadu_si512(bytes[0] + 64 * q);
         rest.quarter[q] = _mm512_loadu_si512(bytes[1] + 64 * q);
     }
-    const __m512i reverse = _mm512_loadu_si512(backwards), three = _mm512_set1_epi16(7);
+    const __m512i reverse = _mm512_loadu_si512(order);
+    const __m512i most = _mm512_set1_epi64(56);
+    const __m512i in_turn[2] = {_mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15)};
     const uint8_t *at = symbols + count;
     BitWriter bits = {0, 0, out};
     while (at - symbols >= 64) {
-        uint64_t joined[16], counts[16];
+        __m512i joined[2], lengths[2];
         at -= 64;
         __m512i read = _mm512_permutexvar_epi8(reverse, _mm512_loadu_si512(at));
         __mmask64 upper = _mm512_movepi8_mask(read);
         __m512i codes = look_up(&low, read, upper), others = look_up(&rest, read, upper);
-        for (int half = 0; half < 2; half++) {
-            __m512i wide = _mm512_cvtepu8_epi16(half ? _mm512_extracti64x4_epi64(codes, 1) : _mm512_castsi512_si256(codes));
-            __m512i more = _mm512_cvtepu8_epi16(half ? _mm512_extracti64x4_epi64(others, 1) : _mm512_castsi512_si256(others));
-            wide = _mm512_or_si512(wide, _mm512_slli_epi16(_mm512_and_si512(more, three), 8));
-            join(wide, _mm512_srli_epi16(more, 3), joined + 8 * half, counts + 8 * half);
+        join(_mm512_unpacklo_epi8(codes, others), &joined[0], &lengths[0]);
+        join(_mm512_unpackhi_epi8(codes, others), &joined[1], &lengths[1]);
+        __m512i both = _mm512_add_epi64(lengths[0], lengths[1]);
+        if (!_mm512_cmpgt_epu64_mask(both, most)) {
+            add_groups(&bits, _mm512_or_si512(joined[0], _mm512_sllv_epi64(joined[1], lengths[0])), both);
+            continue;
         }
-        for (int i = 0; i < 16; i++) {
-            bits_add(&bits, joined[i], (unsigned)counts[i]);
-            bits_flush(&bits);
-        }
+        /* Sixteen of four then. */
+        add_groups(&bits, _mm512_permutex2var_epi64(joined[0], in_turn[0], joined[1]),
+                   _mm512_permutex2var_epi64(lengths[0], in_turn[0], lengths[1]));
+        add_groups(&bits, _mm512_permutex2var_epi64(joined[0], in_turn[1], joined[1]),
+                   _mm512_permutex2var_epi64(lengths[0], in_turn[1], lengths[1]));
     }
     write_symbols(code->code, symbols, at, &bits);
     return bits_close(&bits);

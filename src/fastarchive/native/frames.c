@@ -72,7 +72,40 @@ static unsigned match_code(uint32_t length)
 
 /* -- runs ------------------------------------------------------------------------------------------------------- */
 
+#ifdef __AVX512BW__
+#include <immintrin.h>
+
 /* Whether one of the eight words at `data` is one byte eight times. */
+static inline int has_uniform_word(const uint8_t *data)
+{
+    __m512i words = _mm512_loadu_si512(data);
+    return _mm512_cmpeq_epi64_mask(words, _mm512_rol_epi64(words, 8)) != 0;
+}
+
+/* Where the run of `byte` that goes on at `last` ends. */
+static inline const uint8_t *run_end(const uint8_t *last, const uint8_t *end, uint8_t byte)
+{
+    for (; end - last >= 64; last += 64) {
+        uint64_t others = _mm512_cmpneq_epi8_mask(_mm512_loadu_si512(last), _mm512_set1_epi8((char)byte));
+        if (others)
+            return last + __builtin_ctzll(others);
+    }
+    while (last < end && *last == byte)
+        last++;
+    return last;
+}
+
+/* Count those of 64 bytes that are more than `width` above `low`, modulo 256. */
+static inline void count_others(const uint8_t *data, uint8_t low, uint8_t width, uint32_t counts[256])
+{
+    __m512i above = _mm512_sub_epi8(_mm512_loadu_si512(data), _mm512_set1_epi8((char)low));
+    uint64_t others = _mm512_cmpgt_epu8_mask(above, _mm512_set1_epi8((char)width));
+    for (; others; others &= others - 1)
+        counts[data[__builtin_ctzll(others)]]++;
+}
+
+#else
+
 static inline int has_uniform_word(const uint8_t *data)
 {
     uint64_t found = 0;
@@ -82,6 +115,28 @@ static inline int has_uniform_word(const uint8_t *data)
     }
     return found != 0;
 }
+
+static inline const uint8_t *run_end(const uint8_t *last, const uint8_t *end, uint8_t byte)
+{
+    uint64_t word = byte * 0x0101010101010101u;
+    while (last + 8 <= end && load64(last) == word)
+        last += 8;
+    while (last < end && *last == byte)
+        last++;
+    return last;
+}
+
+static inline void count_others(const uint8_t *data, uint8_t low, uint8_t width, uint32_t counts[256])
+{
+    uint8_t found = 0;
+    for (int i = 0; i < 64; i++)
+        found |= (uint8_t)(data[i] - low) > width;
+    if (found)
+        for (int i = 0; i < 64; i++)
+            counts[data[i]] += (uint8_t)(data[i] - low) > width;
+}
+
+#endif
 
 /* Find the runs of a block and gather what is between them; returns how many there are. */
 static size_t find_runs(const uint8_t *data, size_t size, Run *runs, uint8_t *literals, size_t *literal_count)
@@ -97,13 +152,9 @@ static size_t find_runs(const uint8_t *data, size_t size, Run *runs, uint8_t *li
         uint64_t word = load64(at);
         if (word != (word << 8 | word >> 56))
             continue;
-        const uint8_t *first = at, *last = at + 8;
+        const uint8_t *first = at, *last = run_end(at + 8, end, *at);
         while (first > from && first[-1] == *at)
             first--;
-        while (last + 8 <= end && load64(last) == word)
-            last += 8;
-        while (last < end && *last == *at)
-            last++;
         if (last - first < SHORTEST_RUN)
             continue;
         size_t before = (size_t)(first + 1 - from);
@@ -178,15 +229,6 @@ static void add_bytes(const uint8_t *data, size_t size, uint32_t tables[4][256])
         tables[0][data[i]]++;
 }
 
-/* Whether one of 64 bytes is more than `width` above `low`, modulo 256. */
-static inline int has_other(const uint8_t *data, uint8_t low, uint8_t width)
-{
-    uint8_t found = 0;
-    for (int i = 0; i < 64; i++)
-        found |= (uint8_t)(data[i] - low) > width;
-    return found;
-}
-
 /*
  * How often each byte occurs; of many bytes, estimated by every fourth stretch, but never 0 for one that does occur.
  * Noise has its bytes side by side: those around the most frequent one are seen in the sample, and the few outside are
@@ -216,9 +258,7 @@ static void count_bytes(const uint8_t *data, size_t size, uint32_t counts[256])
         counts[s] = s >= low && s <= high ? 4 * counts[s] : 0;
     size_t at = 0;
     for (; at + 64 <= size; at += 64)
-        if (has_other(data + at, (uint8_t)low, (uint8_t)(high - low)))
-            for (int i = 0; i < 64; i++)
-                counts[data[at + i]] += data[at + i] < low || data[at + i] > high;
+        count_others(data + at, (uint8_t)low, (uint8_t)(high - low), counts);
     for (; at < size; at++)
         counts[data[at]] += data[at] < low || data[at] > high;
 }
