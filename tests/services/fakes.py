@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -96,6 +97,25 @@ class FakeAssociation:
             data_set = b"".join(data_set)
         self.writes += 1
         self._keep(context_id, command, data_set)
+
+    longest_fragment: int = 16_378
+
+    async def send_framed(self, messages: bytes) -> None:
+        """As the peer takes it apart."""
+        pieces: dict[bool, bytes] = {True: b"", False: b""}
+        pairs: list[tuple[bytes, bytes | None]] = []
+        context_id = position = 0
+        while position < len(messages):
+            size, context_id, control = struct.unpack_from(">6xLBB", messages, position)
+            assert size - 2 <= self.longest_fragment
+            pieces[bool(control & 1)] += messages[position + 12 : position + 10 + size]
+            position += 10 + size
+            whole = control == 2 or (control == 3 and not decode_command(pieces[True]).has_data_set)
+            if whole:
+                pairs.append((pieces[True], None if control == 3 else pieces[False]))
+                pieces = {True: b"", False: b""}
+        assert position == len(messages)
+        await self.send_many(context_id, pairs)
 
     async def send_many(self, context_id: int, messages: Sequence[tuple[bytes, bytes | None]]) -> None:
         if self.aborted is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Any
 
 import anyio
@@ -12,8 +13,9 @@ from fastarchive.dicom.attributes import Level
 from fastarchive.metrics import Metrics, exposition
 from fastarchive.query.identifier import IdentifierError
 from fastarchive.services import find
+from fastarchive.services.answers import NO_ANSWERS, Answers
 from fastarchive.services.context import Limits, open_context
-from fastarchive.upperlayer import AssociationAborted, Command, CommandField
+from fastarchive.upperlayer import AssociationAborted, Command, CommandField, frame_message
 from tests.services.fakes import STUDY_FIND, FakeArchive, FakeAssociation, FakeMessage, presentation
 
 REQUEST = Command(
@@ -47,6 +49,12 @@ def ask(
     return fake
 
 
+def framed(pairs: list[tuple[bytes, bytes]]) -> Answers:
+    """Command sets and identifiers as a search gives them."""
+    messages = [frame_message(1, command, identifier, 16_378) for command, identifier in pairs]
+    return Answers(b"".join(messages), list(accumulate(map(len, messages))))
+
+
 def giving(*sizes: int, code: int = 0xFF00) -> Pages:
     """A search with pages of so many answers."""
 
@@ -55,7 +63,7 @@ def giving(*sizes: int, code: int = 0xFF00) -> Pages:
         pending = find._pending(self._command, code)
         number = 0
         for size in sizes:
-            yield [(pending, b"%d" % (number + index)) for index in range(size)]
+            yield framed([(pending, b"%d" % (number + index)) for index in range(size)])
             number += size
 
     return search
@@ -126,7 +134,7 @@ def test_F10_a_cancel_stops_the_search_with_FE00(monkeypatch: pytest.MonkeyPatch
         pending = find._pending(self._command, 0xFF00)
         while True:
             searched += 1
-            yield [(pending, b"x")] * 1000
+            yield framed([(pending, b"x")] * 1000)
 
     def cancel_after(association: FakeAssociation, *_: object) -> None:
         if len(association.sent) == 2000:
@@ -146,7 +154,7 @@ def test_F10_a_cancel_while_the_index_finds_nothing_is_heard(monkeypatch: pytest
         for round_number in range(1_000_000):
             if round_number == 20:
                 association.cancels.add(11)
-            yield []
+            yield NO_ANSWERS
 
     assert ask(monkeypatch, nothing, association=association).statuses == [0xFE00]
 

@@ -13,8 +13,10 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as S
 from fastarchive.dicom.attributes import Level
 from fastarchive.metrics import Metrics, exposition
 from fastarchive.services import find
+from fastarchive.services.answers import Answers
 from fastarchive.services.context import Limits, ServiceContext, open_context
 from fastarchive.setting_values import QueryLimits
+from fastarchive.upperlayer import frame_message
 from tests.services.fakes import STUDY_FIND, FakeArchive, FakeAssociation, FakeMessage, presentation
 from tests.services.loopback import fill, serving, slice_of
 from tests.services.scu import find as ask_over_the_port
@@ -74,8 +76,9 @@ def test_F9_one_query_too_many_at_once_is_A700(monkeypatch: pytest.MonkeyPatch) 
             def search(self: find._Search) -> Iterator[Any]:
                 self.level = Level.STUDY
                 pending = find._pending(self._command, 0xFF00)
-                yield [(pending, b"first")]
-                yield [(pending, b"second")]
+                for identifier in (b"first", b"second"):
+                    answer = frame_message(1, pending, identifier, 1000)
+                    yield Answers(answer, [len(answer)])
 
             monkeypatch.setattr(find._Search, "_search", search)
 

@@ -15,6 +15,7 @@ from fastarchive.index.conditions import Condition
 from fastarchive.index.documents import Document
 from fastarchive.services import find
 from fastarchive.services.context import ServiceContext, open_context
+from fastarchive.services.find import _BURST as BURST
 from fastarchive.upperlayer import Command, CommandField
 from tests.query.archives import MemoryView
 from tests.query.identifiers import identifier
@@ -118,18 +119,18 @@ def test_F11_the_first_answers_go_out_early_and_a_slow_peer_holds_the_search_bac
                 assert await settled(view) <= 50 + PAGE  # nothing was read yet: the first page, at most one ahead
                 peer.reads.release()
                 assert await settled(view) <= 50 + 2 * PAGE
-                assert 0 < peer.answers <= 250
+                assert 0 < peer.answers <= BURST
                 assert not view.ended
                 for _ in range(8):
                     peer.reads.release()
-                assert await settled(view) <= peer.answers + 250 + 2 * PAGE
+                assert await settled(view) <= peer.answers + BURST + 2 * PAGE
                 peer.cancels.add(REQUEST.message_id)
                 peer.reads.release()
 
     anyio.run(main)
     assert peer.statuses == [0xFE00]
     assert view.ended
-    assert view.made <= peer.answers + 250 + 2 * PAGE < MANY
+    assert view.made <= peer.answers + BURST + 2 * PAGE < MANY
 
 
 def test_F10_a_cancel_ends_the_search_within_a_page() -> None:
@@ -146,7 +147,7 @@ def test_F10_a_cancel_ends_the_search_within_a_page() -> None:
                 answered = peer.answers
                 peer.cancels.add(REQUEST.message_id)
                 peer.reads.release()
-            assert peer.answers - answered <= 250
+            assert peer.answers - answered <= BURST
         assert view.ended
 
     anyio.run(main)

@@ -18,6 +18,7 @@ from fastarchive.upperlayer import (
     Limits,
     LocalProtocolError,
     encode_command,
+    frame_message,
 )
 from tests.upperlayer.running import (
     ECHO,
@@ -88,7 +89,9 @@ def test_streams_of_answers_are_coalesced_and_whole() -> None:
     async def answer(association: Association) -> None:
         while (message := await association.receive()) is not None:
             assert await message.data_set(100) == b"key"
-            await association.send_many(message.context.id, pairs)
+            longest = association.longest_fragment
+            framed = [frame_message(message.context.id, *pair, longest) for pair in pairs]
+            await association.send_framed(b"".join(framed))
             await association.send(message.context.id, response_to(message))
 
     async def test() -> None:

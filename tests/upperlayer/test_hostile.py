@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from fastarchive import logs
-from fastarchive.upperlayer import Association, Command, CommandField, encode_command
+from fastarchive.upperlayer import Association, Command, CommandField, encode_command, frame_message
 from fastarchive.upperlayer.messages import Inbox
 from fastarchive.upperlayer.negotiation import PresentationContext, ProposedContext, build_request
 from fastarchive.upperlayer.pdu import Abort, encode_pdu, frame_command, frame_data_set
@@ -251,7 +251,7 @@ def test_A4_a_peer_that_does_not_read() -> None:
         assert message is not None
         try:
             while True:
-                await association.send_many(1, [(STORE, bytes(100_000))])
+                await association.send_framed(frame_message(1, STORE, bytes(100_000), association.longest_fragment))
         except Exception as error:
             raised.append(type(error).__name__)
             raise

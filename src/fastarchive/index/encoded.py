@@ -23,7 +23,8 @@ COMMON_TAGS: Final = EVERY_LEVEL_TAGS - {SPECIFIC_CHARACTER_SET}
 """What every document of every level has from its records."""
 INSTANCE_TAGS: Final = frozenset(tag for tag, level in LEVEL_OF.items() if level is Level.IMAGE)
 """What describes an instance."""
-_KEPT: Final = INSTANCE_TAGS | COMMON_TAGS
+KEPT: Final = INSTANCE_TAGS | COMMON_TAGS
+"""What is read of the elements of an instance."""
 BELOW_SERIES: Final = INSTANCE_TAGS | PIXEL_TAGS
 """What may differ from instance to instance of a series."""
 
@@ -91,7 +92,7 @@ def _learnt(data: bytes) -> Layout:
     for tag, vr, value, end in walk(data):
         start = end - len(value)
         mask[start:end] = bytes(len(value))
-        if tag in _KEPT:
+        if tag in KEPT:
             values.append((tag, start, end, vr in BINARY_VRS))
     number = int.from_bytes(mask, "little")
     return Layout(number, int.from_bytes(data, "little") & number, tuple(values))

@@ -29,6 +29,7 @@ from fastarchive.query.computed import AGGREGATES, Aggregate
 from fastarchive.query.header_keys import is_ascii, recode
 from fastarchive.query.identifier import FindQuery, Key
 from fastarchive.query.match import LookedUp, Match
+from fastarchive.query.template import RowTemplate, row_template
 from fastarchive.query.zones import format_offset, values_in_zone
 
 PENDING: Final = 0xFF00
@@ -66,6 +67,12 @@ class Responder:
         self._constants = [constants[tag] for tag in sorted(constants)]
         self._prepare_collection(variables, query)
         self._prepare_join(variables, constants)
+        self.row_template: RowTemplate | None = None
+        """For answers straight from rows of the level of the query, where that gives what :meth:`identifier` does."""
+        if not self._looks_up:
+            character_set = b"" if self._converts else self._utf8_bytes
+            worked_out = [(key, _work_out(key, query.zone, availability)) for key in variables]
+            self.row_template = row_template(query.level, worked_out, constants, encoding, character_set)
 
     def _prepare_collection(self, variables: Sequence[Key], query: FindQuery) -> None:
         """Decide in which order values are collected: stored text by level, what is worked out, then numbers."""

@@ -27,6 +27,7 @@ from fastarchive.query.options import FindOptions
 from fastarchive.query.plan import Lookup, TooMuchToLookAt, Trace, plan
 from fastarchive.query.respond import Responder
 from fastarchive.services import status
+from fastarchive.services.answers import NO_ANSWERS, Answerer, Answers
 from fastarchive.services.context import Limits, ServiceContext
 from fastarchive.services.faults import log_unexpected
 from fastarchive.services.responses import caller_of, refuse, response_to
@@ -37,22 +38,21 @@ from fastarchive.upperlayer import (
     DataSetTooLarge,
     Message,
     encode_command,
+    frame_message,
 )
 
 __all__ = ["handle"]
 
 _log: Final = logging.getLogger(__name__)
 
-_BURST: Final = 250
+_BURST: Final = 500
 """Answers given to the transport at a time; a C-CANCEL is looked for between bursts."""
-
-_Answers = list[tuple[bytes, bytes | None]]
 
 
 class _Page(NamedTuple):
-    """Answers, each a command set and an identifier, and whether they are the last ones."""
+    """Answers, and whether they are the last ones."""
 
-    answers: _Answers
+    answers: Answers
     last: bool
 
 
@@ -113,6 +113,8 @@ async def handle(association: Association, message: Message, context: ServiceCon
         ),
         retrieve_ae=context.title_for(association.called_ae),
         limits=limits,
+        context_id=message.context.id,
+        longest=association.longest_fragment,
     )
     watch = _Watch(context.metrics, caller_of(association), known[0], started)
     try:
@@ -158,22 +160,24 @@ async def _stream(
         while not association.cancelled(message_id):
             page = await (coming or context.queries.start(search.page))
             coming = None
-            permitted = _permitted(search.answered, len(page.answers), search.limits)
+            answers = page.answers
+            permitted = _permitted(search.answered, answers.count, search.limits)
             for first in range(0, permitted, _BURST):
                 if association.cancelled(message_id):
                     return _CANCELLED
-                burst = page.answers[first : min(first + _BURST, permitted)]
-                search.answered += len(burst)
-                complete = page.last and first + len(burst) == len(page.answers)
+                last = min(first + _BURST, permitted)
+                burst = answers.part(first, last)
+                search.answered += last - first
+                complete = page.last and last == answers.count
                 if complete:
-                    burst.append((encode_command(response_to(message.command, status.SUCCESS)), None))
-                await association.send_many(message.context.id, burst)
+                    burst += search.final
+                await association.send_framed(burst)
                 watch.answered()
                 if complete:
                     return _ANSWERED
                 if coming is None and not page.last:  # now and not sooner: it would hold up the first answers
                     coming = context.queries.start(search.page)
-            if permitted < len(page.answers):
+            if permitted < answers.count:
                 return _TOO_MANY
             if page.last:
                 return _COMPLETE
@@ -204,7 +208,13 @@ class _Search:
         options: FindOptions,
         retrieve_ae: str,
         limits: Limits,
+        context_id: int,
+        longest: int,
     ) -> None:
+        self.final = frame_message(context_id, encode_command(response_to(command, status.SUCCESS)), None, longest)
+        """The final response of a search that is complete, as it goes on the wire."""
+        self._context_id = context_id
+        self._longest = longest
         self.level: Level | None = None
         self.answered = 0
         self.limits = limits
@@ -215,7 +225,7 @@ class _Search:
         self._model = model
         self._options = options
         self._retrieve_ae = retrieve_ae
-        self._pages: Iterator[_Answers] | None = None
+        self._pages: Iterator[Answers] | None = None
         self._is_lookup = False
         self._at_work = threading.Lock()
 
@@ -239,29 +249,29 @@ class _Search:
             self._pages = self._search()
         answers = next(self._pages, None)
         if answers is None:
-            return _Page([], last=True)
-        while self._is_lookup and len(answers) < _BURST:  # another visit would cost more than looking for the end
+            return _Page(NO_ANSWERS, last=True)
+        while self._is_lookup and answers.count < _BURST:  # another visit would cost more than looking for the end
             more = next(self._pages, None)
             if more is None:
                 return _Page(answers, last=True)
             answers += more
         return _Page(answers, last=False)
 
-    def _search(self) -> Iterator[_Answers]:
+    def _search(self) -> Iterator[Answers]:
         query = parse_find(self._identifier, self._encoding, self._model, self._options)
         self.level = query.level
         view = self._archive.index.view()
         damage = availability(view, self._archive.damage.marks()) if INSTANCE_AVAILABILITY in query.asked else None
         responder = Responder(query, self._encoding, self._retrieve_ae, damage)
         pending = _pending(self._command, responder.pending_status)
-        identifier = responder.identifier
+        answerer = Answerer(responder, query.level.depth, pending, self._context_id, self._longest)
         how = plan(query, view)
         self._is_lookup = isinstance(how.root.source, Lookup)
         trace = Trace(self.limits.find_scanned)
         headers = HeaderReader(self._archive.header_of, self.limits.find_headers)
         try:
             for page in matches(how, view, trace, headers):
-                yield [(pending, identifier(match)) for match in page]
+                yield answerer.answers(page)
         finally:
             if _log.isEnabledFor(logging.DEBUG):
                 self._log_explanation(explain(how, view, trace, values=False))

@@ -21,6 +21,7 @@ from fastarchive.upperlayer.errors import (
 from fastarchive.upperlayer.messages import Message
 from fastarchive.upperlayer.negotiation import AcceptorPolicy, PresentationContext, ProposedContext
 from fastarchive.upperlayer.options import Limits, Observer, Timeouts
+from fastarchive.upperlayer.pdu import frame_message
 from fastarchive.upperlayer.requestor import connect
 from fastarchive.upperlayer.user_information import UserIdentity
 
@@ -49,5 +50,6 @@ __all__ = [
     "connect",
     "decode_command",
     "encode_command",
+    "frame_message",
     "serve",
 ]

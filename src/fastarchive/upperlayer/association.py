@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 
 from fastarchive.upperlayer.commands import Command, encode_command
 from fastarchive.upperlayer.connection import Connection
@@ -52,7 +52,8 @@ class Association:
         )
         """The peer's implementation class UID and version name."""
         self._connection = connection
-        self._longest = fragment_length(self.peer_maximum_length, _LONGEST_FRAGMENT)
+        self.longest_fragment: int = fragment_length(self.peer_maximum_length, _LONGEST_FRAGMENT)
+        """Most bytes of a message in one PDV."""
         self._sending = asyncio.Lock()
         self._message: Message | None = None
 
@@ -125,16 +126,16 @@ class Association:
         encoded = encode_command(command)
         async with self._sending:
             self._may_send()
-            head = frame_command(context_id, encoded, self._longest)
+            head = frame_command(context_id, encoded, self.longest_fragment)
             if data_set is None:
                 self._connection.write([head])
             elif isinstance(data_set, Piece) and len(data_set) <= _BATCH:
-                self._connection.write([head, *frame_data_set(context_id, data_set, self._longest, last=True)])
+                self._connection.write([head, *frame_data_set(context_id, data_set, self.longest_fragment, last=True)])
             elif isinstance(data_set, (list, tuple)) and sum(map(len, data_set)) <= _BATCH:
                 parts: list[Piece] = [head]
                 final = len(data_set) - 1
                 for number, piece in enumerate(data_set):
-                    parts += frame_data_set(context_id, piece, self._longest, last=number == final)
+                    parts += frame_data_set(context_id, piece, self.longest_fragment, last=number == final)
                 self._connection.write(parts)
             else:
                 try:
@@ -147,7 +148,7 @@ class Association:
     async def _send_pieces(
         self, context_id: int, head: bytes, data_set: Piece | Iterable[Piece] | AsyncIterable[Piece]
     ) -> None:
-        connection, longest = self._connection, self._longest
+        connection, longest = self._connection, self.longest_fragment
         parts: list[Piece] = [head]
         pending: Piece = b""  # kept back, because only the last one is marked as such
         async for piece in _pieces(data_set):
@@ -160,20 +161,12 @@ class Association:
         parts += frame_data_set(context_id, pending, longest, last=True)
         connection.write(parts)
 
-    async def send_many(self, context_id: int, messages: Sequence[tuple[bytes, bytes | None]]) -> None:
-        """Send encoded (command set, data set) pairs in one write: for streams of C-FIND answers. The command sets must
-        say rightly whether a data set follows. Raises as send()."""
-        if context_id not in self.contexts:
-            raise LocalProtocolError(f"presentation context {context_id} was not accepted")
-        longest = self._longest
-        parts: list[Piece] = []
-        for command, data_set in messages:
-            parts.append(frame_command(context_id, command, longest))
-            if data_set is not None:
-                parts += frame_data_set(context_id, data_set, longest, last=True)
+    async def send_framed(self, messages: bytes) -> None:
+        """Send messages that are in PDUs already (:func:`frame_message`, with `longest_fragment`), in one write: for
+        streams of C-FIND answers. Raises AssociationAborted, AssociationTimeout."""
         async with self._sending:
             self._may_send()
-            self._connection.write([b"".join(parts)])
+            self._connection.write([messages])
             await self._connection.drain()
 
     def _may_send(self) -> None:

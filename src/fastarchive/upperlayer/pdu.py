@@ -265,6 +265,12 @@ def frame_data_set(context_id: int, data: bytes | memoryview, longest: int, *, l
     return parts
 
 
+def frame_message(context_id: int, command: bytes, data_set: bytes | None, longest: int) -> bytes:
+    """P-DATA-TF PDUs with a whole message, its command set encoded; it must say rightly whether a data set follows."""
+    framed = frame_command(context_id, command, longest)
+    return framed if data_set is None else b"".join([framed, *frame_data_set(context_id, data_set, longest, last=True)])
+
+
 _FRAME = struct.Struct(">BxLLBB")
 
 
