@@ -18,6 +18,7 @@ SCENARIOS = {
     "scale": "many small instances: import, questions, index deleted and rebuilt",
     "big": "objects of gigabytes there and back: memory of each process",
     "storage": "bytes and processor time an instance takes in a pack, beside zstd alone",
+    "sender": "what the harness' own sender costs, beside a bare loop of the same bytes",
     "generate": "write synthetic instances as files",
 }
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from bench.messages import (
     ABORT,
@@ -30,11 +31,12 @@ from bench.messages import (
     RequestError,
     Response,
     as_response,
+    command_pdu,
     decode_accept,
     decode_command,
     encode_associate,
     encode_command,
-    encode_store_command,
+    store_command_pdu,
     text_of,
 )
 
@@ -72,11 +74,15 @@ class Delivered:
     reply: list[Buffer]
 
 
-_STATUS = 0x0900
-"""Status (0000,0900)."""
-_SUCCESS = Response(0)
+_STATUS = struct.pack("<HHLHHHL", 0x0000, 0x0800, 2, NO_DATA_SET, 0x0000, 0x0900, 2)
+"""Command Data Set Type (0000,0800) that says none, then tag and length of Status (0000,0900)."""
+_LENGTHS = struct.Struct(">2xLL").unpack_from
+"""Of a PDU and of its first value."""
 
 Event = Accepted | Ended | Answered | Delivered
+
+_STORED = Answered(Response(0), b"")
+"""What nearly every response means."""
 
 
 class Conversation:
@@ -119,9 +125,9 @@ class Conversation:
     ) -> list[Buffer]:
         """C-STORE-RQ and the data set, given in pieces that are sent one after the other without being joined."""
         context = self.context_of(sop_class, transfer_syntax)
-        command = encode_store_command(sop_class, sop_instance, self._next_message_id())
+        command = store_command_pdu(context, sop_class, sop_instance, self._next_message_id())
         self._storing = True
-        return self._with_data_set(context, command, data_set)
+        return [command, *self._data_pdus(context, data_set)]
 
     def find(self, model: str, identifier: bytes) -> list[Buffer]:
         """C-FIND-RQ."""
@@ -150,24 +156,30 @@ class Conversation:
 
     def _message(self, context: int, command: dict[int, int | str], data_set: Sequence[Buffer]) -> list[Buffer]:
         command[0x0110] = self._next_message_id()
-        return self._with_data_set(context, encode_command(command), data_set)
+        return [command_pdu(context, encode_command(command)), *self._data_pdus(context, data_set)]
 
-    def _with_data_set(self, context: int, command: bytes, data_set: Sequence[Buffer]) -> list[Buffer]:
-        out: list[Buffer] = [_command_pdu(context, command)]
-        # Each PDU is filled to the peer's limit, across the pieces of the data set.
+    def _data_pdus(self, context: int, data_set: Sequence[Buffer]) -> list[Buffer]:
         left = sum(map(len, data_set))
+        fragment = self.fragment
+        if left <= fragment:
+            return [_data_head(context, left, 2), *filter(len, data_set)]
+        out: list[Buffer] = []
+        # Each PDU is filled to the peer's limit, across the pieces of the data set.
         room = 0
         for piece in data_set:
+            size = len(piece)
             view = memoryview(piece)
-            while view:
+            begin = 0
+            while begin < size:
                 if not room:
-                    room = min(left, self.fragment)
+                    room = min(fragment, left)
                     left -= room
-                    out.append(struct.pack(">BxLLBB", DATA, room + 6, room + 2, context, 0 if left else 2))
-                part = view[:room]
-                out.append(part)
-                room -= len(part)
-                view = view[len(part) :]
+                    out.append(_data_head(context, room, 0 if left else 2))
+                end = begin + room
+                end = min(end, size)
+                out.append(view[begin:end])
+                room -= end - begin
+                begin = end
         return out
 
     # ---------------------------------------------------------------- in
@@ -175,7 +187,7 @@ class Conversation:
     def receive(self, data: Buffer) -> list[Event]:
         """What the bytes that arrived mean. Raises RequestError for bytes that make no sense."""
         if not self._input and self._storing and (status := _only_status(data)) is not None:
-            return [Answered(_SUCCESS if status == 0 else Response(status), b"")]
+            return [_STORED if status == 0 else Answered(Response(status), b"")]
         self._input += data
         events: list[Event] = []
         offset = 0
@@ -282,7 +294,7 @@ class Conversation:
             0x0900: 0,
             0x1000: sop_instance,
         }
-        return Delivered(sop_instance, size, [_command_pdu(self._context, encode_command(answer))])
+        return Delivered(sop_instance, size, [command_pdu(self._context, encode_command(answer))])
 
 
 def _only_status(data: Buffer) -> int | None:
@@ -294,22 +306,18 @@ def _only_status(data: Buffer) -> int | None:
     size = len(pdu)
     if size < 32 or pdu[0] != DATA or pdu[11] != 3:
         return None
-    length, value = struct.unpack_from(">2xLL", pdu)
+    length, value = _LENGTHS(pdu)
     if length != size - 6 or value != size - 10:
         return None
-    offset = 12
-    while offset + 10 <= size:
-        element, width = struct.unpack_from("<2xHL", pdu, offset)
-        if element == _STATUS:
-            return pdu[offset + 8] | pdu[offset + 9] << 8
-        offset += 8 + width
-    return None
+    place = pdu.find(_STATUS) + len(_STATUS)
+    return pdu[place] | pdu[place + 1] << 8 if len(_STATUS) <= place <= size - 2 else None
+
+
+@lru_cache(maxsize=1024)
+def _data_head(context: int, size: int, last: int) -> bytes:
+    """The header of a P-DATA-TF with one fragment of a data set (PS3.8 9.3.5). last: 2 for the last one, else 0."""
+    return struct.pack(">BxLLBB", DATA, size + 6, size + 2, context, last)
 
 
 def _kind(command: dict[int, bytes]) -> int:
     return int.from_bytes(command.get(0x0100, b""), "little")
-
-
-def _command_pdu(context: int, command: bytes) -> bytes:
-    size = len(command)
-    return struct.pack(">BxLLBB", DATA, size + 6, size + 2, context, 3) + command

@@ -24,6 +24,8 @@ from bench.work import Source, Task, Verdict
 _CHUNK = 1 << 18
 _BUFFERS = 64
 """Most buffers handed to the kernel in one call; it takes 1,024."""
+_COARSE = 0.002
+"""Seconds: what is due sooner is waited for to the microsecond."""
 _NOTHING_YET = 0.1
 """Seconds until a source that had nothing to do is asked again."""
 _RECONNECT = 0.5
@@ -217,9 +219,24 @@ class Lane:
     # ---------------------------------------------------------------- bytes
 
     def _send(self, buffers: list[Buffer]) -> None:
-        self._out.extend(buffers)
-        if not self._blocked:
-            self.writable()
+        connection = self._socket
+        if self._nagle or self._out or self._blocked or connection is None or len(buffers) > _BUFFERS:
+            self._out.extend(buffers)
+            if not self._blocked:
+                self.writable()
+            return
+        # Nothing waits: nearly always the kernel takes all of it at once.
+        try:
+            sent = connection.sendmsg(buffers)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._failed(f"connection lost: {error.strerror or error}")
+            return
+        if sent < sum(map(len, buffers)):
+            self._out.extend(buffers)
+            self._taken(sent)
+            self._wait()
 
     def writable(self) -> None:
         """Hand on what waits, as far as the kernel takes it."""
@@ -229,18 +246,9 @@ class Lane:
             while self._out:
                 # With Nagle on, PDUs leave in pieces as toolkits write them; otherwise as much as there is at once.
                 batch = [self._out[0]] if self._nagle else [self._out[n] for n in range(min(len(self._out), _BUFFERS))]
-                sent = self._socket.sendmsg(batch)
-                while sent:
-                    first = self._out[0]
-                    if sent < len(first):
-                        self._out[0] = memoryview(first)[sent:]
-                        break
-                    sent -= len(first)
-                    self._out.popleft()
+                self._taken(self._socket.sendmsg(batch))
         except BlockingIOError:
-            if not self._blocked:
-                self._blocked = True
-                self._engine.watch(self._socket, writing=True)
+            self._wait()
             return
         except OSError as error:
             self._failed(f"connection lost: {error.strerror or error}")
@@ -248,6 +256,22 @@ class Lane:
         if self._blocked:
             self._blocked = False
             self._engine.watch(self._socket, writing=False)
+
+    def _taken(self, size: int) -> None:
+        """The kernel took so many bytes."""
+        while size:
+            first = self._out[0]
+            if size < len(first):
+                self._out[0] = memoryview(first)[size:]
+                return
+            size -= len(first)
+            self._out.popleft()
+
+    def _wait(self) -> None:
+        """For the kernel to take more."""
+        if not self._blocked and self._socket is not None:
+            self._blocked = True
+            self._engine.watch(self._socket, writing=True)
 
     def readable(self, buffer: memoryview) -> None:
         """Take what arrived."""
@@ -386,9 +410,10 @@ class Engine:
             heapq.heappop(self._timers)[2]()
         if self._timers:
             longest = min(longest, self._timers[0][0] - time.monotonic())
-        ready = self._poll.poll(0)
-        if not ready and longest > 0:
-            # epoll counts in milliseconds and rounds up; an operation is not to begin late because of that.
+        # epoll counts in milliseconds and rounds up; an operation is not to begin late because of that.
+        if longest > _COARSE or longest <= 0:
+            ready = self._poll.poll(max(longest - _COARSE, 0))
+        else:
             select.select([self._poll], [], [], longest)
             ready = self._poll.poll(0)
         for descriptor, happened in ready:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import resource
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -67,8 +68,15 @@ class Report:
     """One for each work item, in the order of the scenario."""
     start: float
     """time.monotonic() at the start of the clock."""
-    processor: float
-    """Seconds of processor time the senders used."""
+    user: float
+    """Seconds the senders spent in their own code."""
+    system: float
+    """Seconds they spent in the kernel: most of it copies data sets and takes them through the network."""
+
+    @property
+    def processor(self) -> float:
+        """Seconds of processor time the senders used."""
+        return self.user + self.system
 
     @property
     def stores(self) -> list[Tally]:
@@ -121,7 +129,7 @@ class Fleet:
             connection.send(clock)
         waiting: list[Any] = list(self._connections)
         latest: dict[Any, Progress] = {}
-        results: list[tuple[list[Tally], float]] = []
+        results: list[tuple[list[Tally], float, float]] = []
         while waiting:
             for ready in wait(waiting):
                 kind, content = self._receive(ready)  # type: ignore[arg-type]  # wait() knows no element type
@@ -136,10 +144,10 @@ class Fleet:
             if len(latest) >= len(waiting):
                 latest.clear()
         tallies = results[0][0]
-        for others, _ in results[1:]:
+        for others, *_ in results[1:]:
             for tally, other in zip(tallies, others, strict=True):
                 tally.add(other)
-        return Report(tallies, start, sum(processor for _, processor in results))
+        return Report(tallies, start, sum(one[1] for one in results), sum(one[2] for one in results))
 
     def acknowledged(self) -> Iterator[Stored]:
         """Everything acknowledged so far, series by series."""
@@ -219,7 +227,7 @@ class _Crew:
         engine.associate(start + 60)
         connection.send(("ready", None))
         engine.clock = connection.recv()
-        processor = time.process_time()
+        before = resource.getrusage(resource.RUSAGE_SELF)
 
         def tick(now: float) -> bool:
             items = {tally.name: sum(part.items for part in tally.course.values()) for tally in tallies}
@@ -228,7 +236,8 @@ class _Crew:
             return not (connection.poll() and connection.recv() == "stop")
 
         engine.run(1.0, tick)
-        connection.send(("done", (tallies, time.process_time() - processor)))
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        connection.send(("done", (tallies, after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime)))
 
     def _lanes(self, phase: Phase, engine: Engine) -> list[Tally]:
         tallies = []
@@ -238,7 +247,7 @@ class _Crew:
             if not (isinstance(work, StoreWork) and work.instances):
                 tally.window = (phase.warm_up, phase.seconds)
             tallies.append(tally)
-            for lane in range(self._index, work.associations, self._processes):
+            for lane in self._lanes_of(work, phase.scenario):
                 share = 0
                 if isinstance(work, StoreWork) and work.instances:
                     share = work.instances // work.associations + (lane < work.instances % work.associations)
@@ -256,6 +265,15 @@ class _Crew:
                     )
                 )
         return tallies
+
+    def _lanes_of(self, work: StoreWork | FindWork | RetrieveWork, scenario: Scenario) -> range:
+        """The associations of a work item that this process drives. What asks goes where something is stored, too:
+        a process knows of no other's instances."""
+        processes = self._processes
+        if not isinstance(work, StoreWork):
+            most = max(store.associations for store in scenario.work if isinstance(store, StoreWork))
+            processes = min(processes, most)
+        return range(self._index, work.associations if self._index < processes else 0, processes)
 
     def _prefill(self, phase: Phase, engine: Engine) -> list[Tally]:
         work = next(work for work in phase.scenario.work if isinstance(work, StoreWork))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+
+from bench.scenario import Soak
 
 _HOUR = 3600.0
 _POINTS = 60
@@ -80,3 +82,32 @@ def judge(
         scatter=median(abs(value - middle - rise * moment) for moment, value in judged),
         hours=(judged[-1][0] - judged[0][0]) / _HOUR,
     )
+
+
+Points = Sequence[Mapping[str, float]]
+"""Values by name, each with its `second`."""
+
+
+def judged(server: Points, work: Mapping[str, Points], mode: Soak, warm_up: float) -> Iterator[Growth]:
+    """The growth of everything a soak watches, as far as there is enough to judge.
+
+    server: its samples; work: {name of a work item: its course}, with `p50_ms` and `p99_ms`.
+    """
+    for name, unit, key, limit in (
+        ("memory of its own", "MB", "anonymous_mb", mode.memory_mb),
+        ("descriptors", "", "descriptors", mode.descriptors),
+        ("threads", "", "threads", mode.threads),
+        ("index segments", "", "segments", mode.segments),
+    ):
+        if growth := judge(name, unit, _values(server, key, warm_up), limit):
+            yield growth
+    for item, course in work.items():
+        for name, key in (("p50", "p50_ms"), ("p99", "p99_ms")):
+            points = _values(course, key, warm_up)
+            usual = median(value for _, value in points) if points else 0.0
+            if growth := judge(f"{name} of {item}", "ms", points, mode.latency * usual):
+                yield growth
+
+
+def _values(course: Points, key: str, warm_up: float) -> list[tuple[float, float]]:
+    return [(point["second"], point[key]) for point in course if key in point and point["second"] > warm_up]

@@ -43,11 +43,16 @@ class Histogram:
 
     def record(self, seconds: float) -> None:
         """Count one duration; less than nothing counts as nothing."""
-        value = max(round(seconds * 1e6), 0)
-        bucket = bucket_of(value)
-        self._counts[bucket] = self._counts.get(bucket, 0) + 1
-        self._minimum = value if not self.count else min(self._minimum, value)
+        value = round(seconds * 1e6)
+        value = max(value, 0)
+        # bucket_of, written out: three of these are a tenth of what an operation costs the sender.
+        shift = value.bit_length() - _BITS - 1
+        bucket = value if shift <= 0 else (shift << _BITS) + (value >> shift)
+        counts = self._counts
+        counts[bucket] = counts.get(bucket, 0) + 1
         self._maximum = max(self._maximum, value)
+        if value < self._minimum or not self.count:
+            self._minimum = value
         self._total += value
         self.count += 1
 

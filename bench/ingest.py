@@ -79,13 +79,15 @@ def measure_own(
     small: bool,
     seed: int,
     modality: Modality = Modality.CT,
+    processes: int = 1,
 ) -> Outcome:
-    """The same through the harness' own sender: one process, any number of associations, nothing read from files."""
+    """The same through the harness' own sender: any number of associations from one process or several, nothing read
+    from files."""
     work = StoreWork(
         kind="store", modalities=[modality], small=small, associations=associations, instances=count, nagle=not nodelay
     )
     scenario = Scenario(title="ingest", duration=FOREVER, warm_up=0.0, work=[work])
-    with Fleet(Address(peer.host, peer.dicom_port, peer.ae_title)) as fleet:
+    with Fleet(Address(peer.host, peer.dicom_port, peer.ae_title), processes=processes) as fleet:
         with Meter(peer.pid) as meter:
             tally = fleet.run(Phase(scenario, seed, FOREVER)).tallies[0]
         acknowledged = list(fleet.acknowledged())
@@ -175,6 +177,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--also", action="append", default=[], metavar="AET@HOST:PORT", help="a server that runs already"
     )
     parser.add_argument("--sender", choices=["dcmsend", "storescu", "own"], default="dcmsend", help="what sends")
+    parser.add_argument("--processes", type=int, default=1, help="sender processes, for --sender own")
     parser.add_argument("--associations", default="1,4,8", help="how many at once, each measured")
     parser.add_argument("--slices", type=int, default=400, help="instances sent in each run")
     parser.add_argument("--small", action="store_true", help="10 KB instances instead of full size")
@@ -222,6 +225,7 @@ def run(options: argparse.Namespace) -> int:
                     outcome = measure_own(
                         peer, options.slices, associations,
                         nodelay=nodelay, small=options.small, seed=seed, modality=options.modality,
+                        processes=options.processes,
                     )  # fmt: skip
                 else:
                     load = loads.load(seed)

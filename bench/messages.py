@@ -56,7 +56,8 @@ class Response:
         return struct.unpack("<H", value)[0] if value else None
 
 
-def _item(kind: int, body: bytes) -> bytes:
+def item(kind: int, body: bytes) -> bytes:
+    """An item of an A-ASSOCIATE PDU (PS3.8 9.3.2)."""
     return struct.pack(">BxH", kind, len(body)) + body
 
 
@@ -65,17 +66,17 @@ def encode_associate(
 ) -> bytes:
     """An A-ASSOCIATE-RQ PDU (PS3.8 9.3.2)."""
     body = struct.pack(">Hxx16s16s32x", 1, called.ljust(16).encode(), calling.ljust(16).encode())
-    body += _item(0x10, _APPLICATION_CONTEXT)
+    body += item(0x10, _APPLICATION_CONTEXT)
     for number, context in enumerate(contexts):
-        syntaxes = b"".join(_item(0x40, uid.encode()) for uid in context.transfer_syntaxes)
-        abstract = _item(0x30, context.abstract_syntax.encode())
-        body += _item(0x20, struct.pack(">Bxxx", 2 * number + 1) + abstract + syntaxes)
-    user = _item(0x51, struct.pack(">L", maximum_length)) + _item(0x52, IMPLEMENTATION_CLASS_UID.encode())
+        syntaxes = b"".join(item(0x40, uid.encode()) for uid in context.transfer_syntaxes)
+        abstract = item(0x30, context.abstract_syntax.encode())
+        body += item(0x20, struct.pack(">Bxxx", 2 * number + 1) + abstract + syntaxes)
+    user = item(0x51, struct.pack(">L", maximum_length)) + item(0x52, IMPLEMENTATION_CLASS_UID.encode())
     for abstract_syntax in dict.fromkeys(context.abstract_syntax for context in contexts if context.scp):
         uid = abstract_syntax.encode()
-        user += _item(0x54, struct.pack(">H", len(uid)) + uid + b"\x00\x01")
-    user += _item(0x55, b"BENCH")
-    body += _item(0x50, user)
+        user += item(0x54, struct.pack(">H", len(uid)) + uid + b"\x00\x01")
+    user += item(0x55, b"BENCH")
+    body += item(0x50, user)
     return struct.pack(">BxL", ASSOCIATE_RQ, len(body)) + body
 
 
@@ -115,32 +116,33 @@ def encode_command(elements: dict[int, int | str]) -> bytes:
     return struct.pack("<HHLL", 0, 0, 4, len(body)) + body
 
 
-@lru_cache(maxsize=256)
-def _store_command_start(sop_class: str) -> bytes:
-    """Affected SOP Class UID and Command Field, which all C-STORE-RQ of a SOP class begin with."""
-    return encode_command({0x0002: sop_class, 0x0100: C_STORE})[12:]
+def command_pdu(context: int, command: bytes) -> bytes:
+    """A P-DATA-TF PDU with a whole command set (PS3.8 9.3.5, E.2)."""
+    size = len(command)
+    return struct.pack(">BxLLBB", DATA, size + 6, size + 2, context, 3) + command
 
 
-_MESSAGE_ID = struct.pack("<HHL", 0, 0x0110, 2)
 _STORE_MIDDLE = encode_command({0x0700: 0, 0x0800: 1})[12:] + struct.pack("<HH", 0, 0x1000)
 
 
-def encode_store_command(sop_class: str, sop_instance: str, message_id: int) -> bytes:
-    """The command set of a C-STORE-RQ (PS3.7 9.3.1.1), from parts encoded once."""
+@lru_cache(maxsize=1024)
+def _store_command_start(context: int, sop_class: str, uid_size: int) -> bytes:
+    """What all PDUs begin with that hold a C-STORE-RQ for this SOP class and a SOP Instance UID of so many bytes."""
+    body = encode_command({0x0002: sop_class, 0x0100: C_STORE})[12:] + struct.pack("<HHL", 0, 0x0110, 2)
+    length = len(body) + 2 + len(_STORE_MIDDLE) + 4 + uid_size
+    return command_pdu(context, struct.pack("<HHLL", 0, 0, 4, length) + body + bytes(length - len(body)))[
+        : 12 + 12 + len(body)
+    ]
+
+
+def store_command_pdu(context: int, sop_class: str, sop_instance: str, message_id: int) -> bytes:
+    """A P-DATA-TF PDU with the command set of a C-STORE-RQ (PS3.7 9.3.1.1), from parts encoded once."""
     uid = sop_instance.encode("ascii")
     if len(uid) & 1:
         uid += b"\0"
-    body = b"".join(
-        (
-            _store_command_start(sop_class),
-            _MESSAGE_ID,
-            message_id.to_bytes(2, "little"),
-            _STORE_MIDDLE,
-            len(uid).to_bytes(4, "little"),
-            uid,
-        )
-    )
-    return struct.pack("<HHLL", 0, 0, 4, len(body)) + body
+    size = len(uid)
+    start = _store_command_start(context, sop_class, size)
+    return b"".join((start, message_id.to_bytes(2, "little"), _STORE_MIDDLE, size.to_bytes(4, "little"), uid))
 
 
 def decode_command(data: bytes) -> dict[int, bytes]:

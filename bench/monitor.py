@@ -26,6 +26,7 @@ class Sample:
     anonymous: int
     """Bytes of memory that is no page of a file."""
     descriptors: int
+    threads: int
     written: int
     """Bytes it caused to be written to disk, of processes that still run."""
     inventory: dict[str, int]
@@ -52,18 +53,20 @@ def parse_written(io: str) -> int:
 
 def sample(root: int, inventory: Callable[[], dict[str, int]] = dict) -> Sample:
     """Look at the tree below and including process `root` now; processes that end meanwhile are left out."""
-    memory = anonymous = descriptors = written = 0
+    memory = anonymous = descriptors = threads = written = 0
     for pid in tree(root):
         proc = Path(f"/proc/{pid}")
         try:
             pss, anon = parse_rollup((proc / "smaps_rollup").read_text())
             descriptors += sum(1 for _ in (proc / "fd").iterdir())
+            threads += sum(1 for _ in (proc / "task").iterdir())
             written += parse_written((proc / "io").read_text())
         except OSError:
             continue
         memory += pss
         anonymous += anon
-    return Sample(time.monotonic(), processor_seconds(root), memory, anonymous, descriptors, written, inventory())
+    moment, processor = time.monotonic(), processor_seconds(root)
+    return Sample(moment, processor, memory, anonymous, descriptors, threads, written, inventory())
 
 
 class Monitor:

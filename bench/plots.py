@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.growth import reduced
 from bench.histogram import Histogram
 from bench.results import PeerResult, PhaseResult
 
@@ -36,6 +37,7 @@ def write(results: Sequence[PeerResult], title: str, directory: Path) -> list[Pa
         ("percentiles", _percentiles),
         ("server", _server),
         ("steps", _steps),
+        ("soak", _soak),
     ):
         path = directory / f"{name}.png"
         if draw(results, title, path):
@@ -249,6 +251,56 @@ def _steps(results: Sequence[PeerResult], title: str, path: Path) -> bool:
         axes.set_ylabel("latency of C-STORE, ms")
         axes.legend(fontsize=9)
     return True
+
+
+def _soak(results: Sequence[PeerResult], title: str, path: Path) -> bool:
+    """What may not grow, over time; a figure that does is marked in its title."""
+    judged = [result for result in results if result.growth]
+    if not judged:
+        return False
+    watched = (("memory of its own", "anonymous_mb"), ("descriptors", "descriptors"), ("threads", "threads"),
+               ("index segments", "segments"))  # fmt: skip
+    shown = [(name, key) for name, key in watched if any(key in point for one in judged for point in _samples(one))]
+    items = list(dict.fromkeys(one.name for one in judged[0].phases[0].figures if one.kind in ("store", "find")))
+    with _figure(path, title, panels=len(shown) + len(items)) as axes:
+        axes[0].figure.set_size_inches(10, 1.2 + 2.0 * len(axes))
+        for number, result in enumerate(judged):
+            colour = _COLOURS[number % len(_COLOURS)]
+            for one, (_, key) in zip(axes, shown, strict=False):
+                points = [(point["second"], point[key]) for point in _samples(result) if key in point]
+                one.plot(*zip(*points, strict=True), color=colour, linewidth=1.3, label=result.name)
+                one.set_ylim(bottom=0)
+            for one, item in zip(axes[len(shown) :], items, strict=True):
+                course = next((each.course for each in result.phases[0].figures if each.name == item), [])
+                for key, style in (("p99_ms", "-"), ("p50_ms", "--")):
+                    medians = reduced([(point["second"], point[key]) for point in course], 120)
+                    one.plot(*zip(*medians, strict=True), color=colour, linewidth=1.2, linestyle=style)
+                one.set_ylim(bottom=0)
+        for one, (name, _) in zip(axes, shown, strict=False):
+            one.set_ylabel(name + (", MB" if name.startswith("memory") else ""), fontsize=9)
+            _mark_growth(one, judged, name)
+        for one, item in zip(axes[len(shown) :], items, strict=True):
+            one.set_ylabel(f"{item}, ms\n(solid 99 %, dashed 50 %)", fontsize=9)
+            _mark_growth(one, judged, item)
+        axes[0].legend(loc="lower right", fontsize=9)
+        axes[-1].set_xlabel("seconds")
+    return True
+
+
+def _samples(result: PeerResult) -> list[dict[str, float]]:
+    return [point for point in result.phases[0].course if point["second"] >= 0]
+
+
+def _mark_growth(axes: Any, results: Sequence[PeerResult], what: str) -> None:
+    """The growth an hour and the verdict of what one panel shows, in its corner."""
+    lines = [
+        f"{result.name + ': ' if len(results) > 1 else ''}{one.name}: {one.per_hour:+.3g}/h, "
+        f"{one.limit:.3g}/h allowed{': GROWS' if one.grows else ''}"
+        for result in results
+        for one in result.growth
+        if one.name == what or one.name.endswith(f" of {what}")
+    ]
+    axes.set_title("\n".join(lines), fontsize=8, loc="left", color="#555555")
 
 
 def _plain_numbers(axes: Any) -> None:

@@ -143,6 +143,7 @@ def course_of(samples: Sequence[Sample], start: float) -> list[dict[str, float]]
                 "memory_mb": now.memory / 2**20,
                 "anonymous_mb": now.anonymous / 2**20,
                 "descriptors": now.descriptors,
+                "threads": now.threads,
                 "written_mb": max(now.written - before.written, 0) / seconds / 1e6,
                 **now.inventory,
             }
@@ -197,7 +198,7 @@ def server_table(results: Sequence[PeerResult]) -> str:
                 [
                     result.name,
                     phase.label,
-                    theirs.items_per_second if theirs else None,
+                    sum(one.items_per_second for one in phase.figures if one.kind == "store") or None,
                     compared,
                     phase.processor_ms,
                     phase.cores_used,

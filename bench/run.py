@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import ClassVar
 from bench import plots
 from bench.engine import Address
 from bench.fleet import Fleet, Phase, Progress, Report, prefilling
-from bench.growth import Growth, judge
+from bench.growth import judged
 from bench.ingest import count_syncs, peer_makers
 from bench.monitor import Monitor
 from bench.peers import HOST, PEERS, Fastarchive, Peer, StoreScp
@@ -267,7 +267,8 @@ class Measurement:
 
     def _soak(self, fleet: Fleet, mode: Soak) -> None:
         result = self._one(fleet, self._phase, "soak", interval=mode.interval)
-        self._result.growth = list(judged(result, mode, self._phase.warm_up))
+        latencies = {one.name: one.course for one in result.figures if one.kind in ("store", "find")}
+        self._result.growth = list(judged(result.course, latencies, mode, self._phase.warm_up))
         growing = [one.name for one in self._result.growth if one.grows]
         self._result.verdict = f"grows: {', '.join(growing)}" if growing else "nothing grows"
         if not self._result.growth:
@@ -309,26 +310,6 @@ def percentile_ms(histogram: dict[str, object], fraction: float) -> float:
     from bench.histogram import Histogram
 
     return Histogram.from_dict(histogram).percentile(fraction) * 1e3
-
-
-def judged(result: PhaseResult, mode: Soak, warm_up: float) -> Iterator[Growth]:
-    """The growth of everything a soak watches."""
-    series = {
-        "memory of its own": ("MB", "anonymous_mb", mode.memory_mb),
-        "descriptors": ("", "descriptors", mode.descriptors),
-        "index segments": ("", "segments", mode.segments),
-    }
-    for name, (unit, key, limit) in series.items():
-        points = [
-            (point["second"], point[key]) for point in result.course if key in point and point["second"] > warm_up
-        ]
-        if growth := judge(name, unit, points, limit):
-            yield growth
-    if result.store:
-        points = [(point["second"], point["p50_ms"]) for point in result.store.course if point["second"] > warm_up]
-        usual = sorted(value for _, value in points)[len(points) // 2] if points else 0.0
-        if growth := judge("latency of C-STORE", "ms", points, mode.latency * usual):
-            yield growth
 
 
 class Live:

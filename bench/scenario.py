@@ -159,10 +159,11 @@ class Soak(_Table):
     memory_mb: Annotated[float, Field(ge=0)] = 64.0
     """Memory of its own (anonymous), of all processes; pages of files come and go with the data."""
     descriptors: Annotated[float, Field(ge=0)] = 20.0
+    threads: Annotated[float, Field(ge=0)] = 20.0
     segments: Annotated[float, Field(ge=0)] = 20.0
     """Index segments, of archives that have some."""
     latency: Annotated[float, Field(ge=0)] = 1.0
-    """Growth of the median latency of C-STORE, as a share of it."""
+    """Growth of the median and of the 99th percentile of each store and find item, as a share of its usual value."""
 
 
 Mode = Annotated[Fixed | Step | Share | Soak, Field(discriminator="kind")]

@@ -64,19 +64,25 @@ class Tally:
             self.faults[verdict.fault] += 1
             return
         self.wrong += verdict.wrong
-        place = self.course.setdefault(int(ended / self.interval), Interval())
+        number = int(ended / self.interval)
+        place = self.course.get(number)
+        if place is None:
+            place = self.course[number] = Interval()
+        items, size = verdict.items, verdict.size
         place.done += 1
-        place.items += verdict.items
-        place.size += verdict.size
-        place.latency.record(ended - intended)
+        place.items += items
+        place.size += size
+        waited = ended - intended
+        place.latency.record(waited)
         if not counts:
             return
-        self.first = min(self.first, begun) if self.done else begun
+        if begun < self.first or not self.done:
+            self.first = begun
         self.last = max(self.last, ended)
         self.done += 1
-        self.items += verdict.items
-        self.size += verdict.size
-        self.latency.record(ended - intended)
+        self.items += items
+        self.size += size
+        self.latency.record(waited)
         self.service.record(ended - begun)
 
     def overdue(self, waited: float, *, begun: bool) -> None:

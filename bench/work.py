@@ -47,15 +47,15 @@ class Known:
         """Those to which nothing is added any more."""
         self._by_uid: dict[str, KnownSeries] = {}
 
-    def acknowledge(self, prepared: Prepared) -> None:
-        """Note an instance the archive took."""
+    def acknowledge(self, prepared: Prepared, size: int) -> None:
+        """Note an instance the archive took, of so many bytes."""
         series = self._by_uid.get(prepared.series)
         if series is None:
             series = KnownSeries(prepared.study, prepared.patient_id, prepared.series)
             self._by_uid[prepared.series] = series
             self.series.append(series)
         series.acknowledged.append(prepared.sop_instance)
-        series.size += prepared.size
+        series.size += size
         self.count += 1
         if prepared.last:
             self.complete.append(series)
@@ -102,6 +102,7 @@ class _StoreTask(Task):
     def __init__(self, prepared: Prepared, conversation: Conversation, known: Known) -> None:
         self._prepared = prepared
         self._known = known
+        self._size = prepared.size
         self.request = conversation.store(
             prepared.sop_class, prepared.sop_instance, prepared.transfer_syntax, prepared.pieces
         )
@@ -111,8 +112,8 @@ class _StoreTask(Task):
             return Verdict("an instance instead of an answer")
         if event.response.status:
             return Verdict(f"status {event.response.status:04X}")
-        self._known.acknowledge(self._prepared)
-        return Verdict(size=self._prepared.size)
+        self._known.acknowledge(self._prepared, self._size)
+        return Verdict(size=self._size)
 
 
 class Storing(Source):

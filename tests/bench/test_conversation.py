@@ -29,8 +29,9 @@ from bench.messages import (
     Context,
     RequestError,
     Response,
+    command_pdu,
     encode_command,
-    encode_store_command,
+    store_command_pdu,
 )
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -105,7 +106,7 @@ def test_a_store_in_pieces_is_what_pynetdicom_reads(pieces: list[bytes]) -> None
 def test_a_store_command_is_what_the_general_encoder_makes() -> None:
     for instance in ("1.2.3", "1.2.34"):
         general = encode_command({0x0002: CT, 0x0100: C_STORE, 0x0110: 77, 0x0700: 0, 0x0800: 1, 0x1000: instance})
-        assert encode_store_command(CT, instance, 77) == general
+        assert store_command_pdu(5, CT, instance, 77) == command_pdu(5, general)
 
 
 @settings(deadline=None, max_examples=40)

@@ -7,8 +7,9 @@ import random
 
 import pytest
 
-from bench.growth import judge, reduced, slope
+from bench.growth import judge, judged, reduced, slope
 from bench.monitor import parse_rollup, parse_written
+from bench.scenario import Soak
 
 
 def course(per_hour: float, noise: float, seconds: int = 1200, base: float = 100.0) -> list[tuple[float, float]]:
@@ -76,3 +77,25 @@ def test_what_linux_says_of_a_process_is_read() -> None:
     assert parse_rollup("") == (0, 0)
     assert parse_written("rchar: 1\nwrite_bytes: 4096\ncancelled_write_bytes: 1\n") == 4096
     assert parse_written("") == 0
+
+
+def test_a_soak_judges_the_server_and_each_latency() -> None:
+    def leaking(second: int) -> dict[str, float]:
+        return {"second": second, "anonymous_mb": 100 + second / 10, "descriptors": 90.0, "threads": 30.0}
+
+    def slowing(second: int) -> dict[str, float]:
+        return {"second": second, "p50_ms": 5.0, "p99_ms": 10 * (1 + second / 1200)}
+
+    work = {"slices": [slowing(second) for second in range(0, 1200, 2)], "questions": []}
+    growth = list(judged([leaking(second) for second in range(0, 1200, 5)], work, Soak(kind="soak"), 60.0))
+    assert {one.name: one.grows for one in growth} == {
+        "memory of its own": True,
+        "descriptors": False,
+        "threads": False,
+        "p50 of slices": False,
+        "p99 of slices": True,
+    }
+    limits = {one.name: one.limit for one in growth}
+    assert limits["memory of its own"] == 64.0
+    # A doubling an hour of what is usual, which is the median of the course after the warm-up.
+    assert limits["p99 of slices"] == pytest.approx(10 * (1 + 630 / 1200), rel=0.01)

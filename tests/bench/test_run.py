@@ -29,6 +29,7 @@ per_series = 10
 
 [[work]]
 kind = "find"
+associations = 2
 arrival = "steady"
 rate = 10
 questions = ["study", "patient", "series", "images"]
@@ -49,7 +50,20 @@ def test_mixed_work_against_fastarchive(tmp_path: Path, capsys: pytest.CaptureFi
     scenario = tmp_path / "scenario.toml"
     scenario.write_text(SCENARIO)
     report = tmp_path / "report"
-    code = main(["run", str(scenario), "--directory", str(tmp_path), "--report", str(report), "--workers", "1"])
+    code = main(
+        [
+            "run",
+            str(scenario),
+            "--directory",
+            str(tmp_path),
+            "--report",
+            str(report),
+            "--workers",
+            "1",
+            "--processes",
+            "2",
+        ]
+    )
     output = capsys.readouterr()
     assert code == 0, output
     (result,) = json.loads((report / "result.json").read_text())["results"]
