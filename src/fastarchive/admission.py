@@ -24,7 +24,7 @@ from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE
 from fastarchive.index.contributions import contribution_of
 from fastarchive.index.disagreements import disagreeing
 from fastarchive.index.documents import Document
-from fastarchive.index.view import Index, InstanceEntry
+from fastarchive.index.view import Index, InstanceEntry, NotNow
 from fastarchive.store.blobs import Blobs, DamagedInstance
 from fastarchive.store.encoding import EncodedRecord
 from fastarchive.store.intake import Identity, Intake
@@ -151,8 +151,7 @@ class Admission:
             elif known is None and self._is_of_another_patient(encoded := intake.finish()):
                 receipt = self._receipt(Outcome.OTHER_PATIENT, identity, self._quarantine(encoded, log), intake)
             elif known is None:
-                appended = log.append(encoded)
-                appended.add_done_callback(lambda future: self._appended(future, encoded, dict(intake.timings), result))
+                self._append(encoded, intake, log, result)
                 return result
             else:
                 receipt = self._settle(known, identity, policy, intake, log)
@@ -163,6 +162,43 @@ class Admission:
         self._release(identity.sop_instance)
         result.set_result(receipt)
         return result
+
+    def admit_promptly(self, intake: Intake, log: Log) -> Future[Receipt] | None:
+        """As :meth:`admit`, for whoever can't wait; None, and nothing was done, when it takes more than a moment: to
+        wait for another thread, to look into what is stored, or to follow a policy.
+
+        Raises as :meth:`admit`.
+        """
+        if self._policies.quarantine_other_patients:
+            return None
+        identity = intake.identify()
+        result: Future[Receipt] = Future()
+        with self._lock:  # looked up and taken in one: nobody can have begun to follow what is then not done here
+            if identity.sop_instance in self._under_way:
+                return None
+            try:
+                known = self._index.locate_promptly(identity.sop_instance)
+            except NotNow:
+                return None
+            if known is None:
+                policy = self._policies.of(intake.calling_ae)
+                self._under_way[identity.sop_instance] = _UnderWay(identity.digest, policy, result)
+        if known is not None:
+            if known.digest != identity.digest:
+                return None
+            result.set_result(self._receipt(Outcome.ALREADY_PRESENT, identity, known.location, intake))
+            return result
+        try:
+            self._append(intake.finish(), intake, log, result)
+        except BaseException as error:
+            self._release(identity.sop_instance)
+            result.set_exception(error)  # for whoever follows this one
+            raise
+        return result
+
+    def _append(self, encoded: EncodedRecord, intake: Intake, log: Log, result: Future[Receipt]) -> None:
+        timings = dict(intake.timings)
+        log.append(encoded).add_done_callback(lambda future: self._appended(future, encoded, timings, result))
 
     def _release(self, sop_instance: str) -> None:
         with self._lock:

@@ -200,6 +200,11 @@ class Archive:
         """
         return self._admission.admit(intake, self._writable())
 
+    def submit_promptly(self, intake: Intake) -> Future[Receipt] | None:
+        """As :meth:`submit` for an intake of a small data set, for a caller that must not wait, like an event loop.
+        None when that would take more than a moment: nothing was stored then, and :meth:`submit` is to do it."""
+        return self._admission.admit_promptly(intake, self._writable())
+
     def store(
         self,
         data_set: bytes,

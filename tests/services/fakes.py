@@ -149,6 +149,14 @@ class FakeIntake:
         self.drain_error = drain_error
 
     @property
+    def length(self) -> int:
+        return len(self.data)
+
+    @property
+    def transfer_syntax(self) -> str:
+        return self.identity["transfer_syntax"]
+
+    @property
     def pending(self) -> int:
         return len(self.data) - self.drained
 
@@ -177,8 +185,11 @@ class FakeIntake:
 class FakeArchive:
     """Takes instances in and answers with `outcome`, or fails with `error` (in submit) or `late_error` (in the log).
 
-    `pending` is the answer of a disk that takes its time, `stalled` the seconds it has been silent.
+    `pending` is the answer of a disk that takes its time, `stalled` the seconds it has been silent. `promptly` says
+    whether it can do without a thread what is small; `prompt` and `threaded` count what was done which way.
     """
+
+    promptly = True
 
     def __init__(
         self,
@@ -197,6 +208,7 @@ class FakeArchive:
         self.late_error = late_error
         self.drain_error = drain_error
         self.intakes: list[FakeIntake] = []
+        self.prompt = self.threaded = 0
 
     def log_status(self) -> LogStatus:
         return LogStatus(None, 0, 0, 0, 0, 0, self.stalled)
@@ -207,6 +219,16 @@ class FakeArchive:
         return intake
 
     def submit(self, intake: FakeIntake) -> Future[Receipt]:
+        self.threaded += 1
+        return self._submit()
+
+    def submit_promptly(self, intake: FakeIntake) -> Future[Receipt] | None:
+        if not self.promptly:
+            return None
+        self.prompt += 1
+        return self._submit()
+
+    def _submit(self) -> Future[Receipt]:
         if self.error is not None:
             raise self.error
         if self.pending is not None:

@@ -11,6 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from fastarchive.archive import Outcome, Receipt
+from fastarchive.dicom.transfer_syntaxes import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN as DEFLATED
 from fastarchive.metrics import Metrics, exposition
 from fastarchive.services import storage
 from fastarchive.services.arrivals import Arrivals
@@ -18,7 +19,13 @@ from fastarchive.services.context import Limits, open_context
 from fastarchive.store.intake import SPILL, IntakeError
 from fastarchive.store.log import LogBroken, NoSpace
 from fastarchive.upperlayer import AssociationAborted
-from tests.services.fakes import FakeArchive, FakeAssociation, FakeMessage, store_request
+from tests.services.fakes import CT, FakeArchive, FakeAssociation, FakeMessage, presentation, store_request
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["promptly", "in a thread"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small data sets are stored on the event loop, or by a thread where that takes more than a moment."""
+    monkeypatch.setattr(FakeArchive, "promptly", request.param)
 
 
 def store(
@@ -66,6 +73,19 @@ def test_S1_success_is_answered_when_the_archive_says_it_is_durable() -> None:
     assert "fastarchive_store_received_bytes_total 7.0" in text
     for stage in ("receive", "digest", "compress", "sync", "acknowledge"):
         assert f'fastarchive_store_stage_seconds_count{{stage="{stage}"}} 1.0' in text
+
+
+def test_small_data_sets_are_stored_without_a_thread_unless_that_takes_more_than_a_moment() -> None:
+    archive = FakeArchive()
+    store(archive, store_request())
+    assert (archive.prompt, archive.threaded) == ((1, 0) if archive.promptly else (0, 1))
+
+
+def test_large_and_deflated_data_sets_are_stored_by_a_thread() -> None:
+    archive = FakeArchive()
+    store(archive, store_request([bytes(storage.SMALL), b"1"]))
+    store(archive, FakeMessage(presentation(CT, DEFLATED), store_request().command, [b"deflated"]))
+    assert (archive.prompt, archive.threaded) == (0, 2)
 
 
 def test_S3_an_identical_instance_sent_again_is_a_success() -> None:

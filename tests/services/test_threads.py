@@ -68,6 +68,24 @@ def test_a_future_that_fails_fails_who_waits(threads: Threads) -> None:
     asyncio.run(main())
 
 
+def test_a_future_of_another_thread_is_waited_for(threads: Threads) -> None:
+    async def main() -> list[int]:
+        settled: Future[int] = Future()
+        settled.set_result(1)
+        later: Future[int] = Future()
+        failed: Future[int] = Future()
+        threads.submit(lambda: later.set_result(2))
+        threads.submit(lambda: failed.set_exception(OSError("disk")))
+        results = [await threads.wait(settled), await threads.wait(later)]
+        with pytest.raises(OSError, match="disk"):
+            await threads.wait(failed)
+        with pytest.raises(TimeoutError):
+            await threads.wait(Future(), limit=0.01)
+        return results
+
+    assert asyncio.run(main()) == [1, 2]
+
+
 def test_a_batch_of_results_wakes_the_loop_once(threads: Threads) -> None:
     async def main() -> int:
         loop = asyncio.get_running_loop()

@@ -15,7 +15,15 @@ from pynetdicom.dimse_messages import C_FIND_RSP, C_MOVE_RSP, C_STORE_RQ, C_STOR
 from pynetdicom.dimse_primitives import C_FIND, C_MOVE, C_STORE
 from pynetdicom.dsutils import decode, encode
 
-from fastarchive.upperlayer.commands import Command, CommandError, CommandField, decode_command, encode_command
+from fastarchive.upperlayer.commands import (
+    Command,
+    CommandError,
+    CommandField,
+    _decode_any,
+    _decode_store_request,
+    decode_command,
+    encode_command,
+)
 
 uids = st.lists(st.integers(1, 999999), min_size=2, max_size=8).map(lambda arcs: ".".join(map(str, arcs)))
 titles = st.text(st.sampled_from("ABCDEF012345_"), min_size=1, max_size=16)
@@ -204,6 +212,29 @@ NO_DATA = _element(0, 0x0800, b"\x01\x01")
 def test_what_cannot_be_read(data: bytes) -> None:
     with pytest.raises(CommandError):
         decode_command(data)
+
+
+_STORE_REQUESTS = st.builds(
+    Command,
+    field=st.just(CommandField.C_STORE_RQ),
+    message_id=numbers,
+    affected_sop_class=uids,
+    affected_sop_instance=uids,
+    priority=numbers,
+    has_data_set=st.booleans(),
+)
+
+
+@given(_STORE_REQUESTS.map(encode_command), st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=3))
+def test_the_short_way_reads_what_the_long_way_reads(data: bytes, changes: list[tuple[int, int]]) -> None:
+    changed = bytearray(data)
+    for position, value in changes:
+        changed[position % len(changed)] = value
+    short = _decode_store_request(changed)
+    if short is not None:
+        assert short == _decode_any(changed)
+    if not changes:
+        assert short is not None
 
 
 def test_unknown_elements_and_a_wrong_group_length_are_passed_over() -> None:

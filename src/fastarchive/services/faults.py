@@ -14,6 +14,8 @@ COMMENT_LENGTH = 64
 
 def comment_of(text: str) -> str:
     """`text` as an Error Comment: the default repertoire, one value, at most 64 characters."""
+    if not text:
+        return ""
     plain = "".join(c if " " <= c <= "~" and c != "\\" else "?" for c in text)
     return plain[:COMMENT_LENGTH].rstrip()
 

@@ -54,6 +54,20 @@ class Keeper:
         future.add_done_callback(lambda _: self._finish())
         return future
 
+    def submit_promptly(self, archive: Archive) -> Future[Receipt] | None:
+        """On the event loop: the same for a small data set, if it takes but a moment; else None, and submit() is to do
+        it. Raises as Archive.submit()."""
+        self._begin()
+        future = None
+        try:
+            future = archive.submit_promptly(self._intake)
+        finally:
+            if future is None:
+                self._finish()
+        if future is not None:
+            future.add_done_callback(lambda _: self._finish())
+        return future
+
     def leave(self) -> None:
         """On the event loop, once: it is through with the intake, whatever became of it."""
         with self._lock:

@@ -1,11 +1,10 @@
 """Storage service class: C-STORE (PS3.4 Annex B).
 
 The data set flows into an intake as it arrives, in bounded memory, and with all others in the memory there is for them
-together. The work on it, from the digest to the compressed
-record, is one job of a worker thread, which also hands the record to the log. The response is sent when the record is
-on stable storage (S1): Success for a new instance and for one that is there already, a failure for everything that was
-not stored. What becomes of a different data set with the UID of a stored one is for a policy to say, and the answer to
-tell (S3).
+together. The work on it, from the digest to the compressed record handed to the log, is one job of a worker thread, or
+of the event loop if the data set is small. The response is sent when the record is on stable storage (S1): Success for
+a new instance and for one that is there already, a failure for everything that was not stored. What becomes of a
+different data set with the UID of a stored one is for a policy to say, and the answer to tell (S3).
 """
 
 from __future__ import annotations
@@ -18,13 +17,14 @@ from time import perf_counter
 from typing import Final, NamedTuple
 
 from fastarchive.archive import Outcome, Receipt
+from fastarchive.dicom.transfer_syntaxes import is_deflated
 from fastarchive.services import status
 from fastarchive.services.arrivals import NoRoom
 from fastarchive.services.context import ServiceContext
 from fastarchive.services.faults import log_unexpected
 from fastarchive.services.keeper import Keeper
 from fastarchive.services.responses import caller_of, response_to
-from fastarchive.store.intake import IntakeError
+from fastarchive.store.intake import Intake, IntakeError
 from fastarchive.store.log import LogBroken, NoSpace
 from fastarchive.upperlayer import Association, AssociationError, Command, Message, PresentationContext
 
@@ -32,6 +32,8 @@ __all__ = ["handle"]
 
 _log: Final = logging.getLogger(__name__)
 
+SMALL: Final = 64 << 10
+"""Bytes of a data set up to which the event loop does the work on it."""
 _AFFECTED_SOP_CLASS: Final = 0x0000_0002
 _AFFECTED_SOP_INSTANCE: Final = 0x0000_1000
 _DISK_FAILED: Final = frozenset({EIO, EROFS})
@@ -129,7 +131,11 @@ async def _store(
             if intake.pending >= arrivals.share:
                 await threads.run(keeper.drain, limit=limit)
                 arrival.keep(intake.held)
-        receipt = await threads.run_then_wait(partial(keeper.submit, archive), limit=limit)
+        durable = keeper.submit_promptly(archive) if _is_small(intake) else None
+        if durable is not None:
+            receipt = await threads.wait(durable, limit=limit)
+        else:
+            receipt = await threads.run_then_wait(partial(keeper.submit, archive), limit=limit)
     except AssociationError:
         raise
     except Exception as error:  # the sender gets a status for whatever went wrong
@@ -138,6 +144,11 @@ async def _store(
         keeper.leave()
     _observe_stages(context, receipt)
     return _ANSWERS[receipt.outcome]
+
+
+def _is_small(intake: Intake) -> bool:
+    """Whether the work on a data set is less than to hand it to a thread and get it back."""
+    return intake.length <= SMALL and not is_deflated(intake.transfer_syntax)
 
 
 class _Counted:

@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -98,20 +99,24 @@ class Threads:
         """
         deliveries, future = self._prepare()
 
-        def finished(inner: concurrent.futures.Future[T]) -> None:
-            if inner.cancelled():
-                deliveries.post((future, None, concurrent.futures.CancelledError()))
-                return
-            error = inner.exception()
-            deliveries.post((future, None if error else inner.result(), error))
-
         def job() -> None:
             try:
-                function().add_done_callback(finished)
+                function().add_done_callback(partial(_post_result, deliveries, future))
             except BaseException as error:  # it is raised again where the result is awaited
                 deliveries.post((future, None, error))
 
         self._submit(job)
+        return await self._within(future, limit)
+
+    async def wait(self, inner: concurrent.futures.Future[T], *, limit: float = 0.0) -> T:
+        """Wait for a future that some thread is going to settle.
+
+        Raises TimeoutError after `limit` seconds, if not 0.
+        """
+        if inner.done():
+            return inner.result()
+        deliveries, future = self._prepare()
+        inner.add_done_callback(partial(_post_result, deliveries, future))
         return await self._within(future, limit)
 
     def submit(self, function: Callable[[], object]) -> None:
@@ -161,6 +166,14 @@ class Threads:
         while (job := self._jobs.get()) is not None:
             job()
             del job  # and with it all it worked on, while there is nothing else to do
+
+
+def _post_result(deliveries: _Deliveries, future: asyncio.Future[T], inner: concurrent.futures.Future[T]) -> None:
+    if inner.cancelled():
+        deliveries.post((future, None, concurrent.futures.CancelledError()))
+        return
+    error = inner.exception()
+    deliveries.post((future, None if error else inner.result(), error))
 
 
 def _give_up(future: asyncio.Future[Any]) -> None:

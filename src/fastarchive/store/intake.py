@@ -109,6 +109,7 @@ class Intake:
         self._reserve_bytes = reserve_bytes
         self._is_known = is_known
         self._uids: dict[int, str] | None = None
+        self._identity: Identity | None = None
         self._digested = False
         """Whether what is pending is in the digest already."""
         self._disk = disk
@@ -161,6 +162,8 @@ class Intake:
 
         Raises IntakeError for one that is refused.
         """
+        if self._identity is not None:
+            return self._identity
         if self._encoder is None:
             data = b"".join(self._pending)
             self._pending = [data]
@@ -175,7 +178,8 @@ class Intake:
             self._hasher.update(chunk)
         self._digested = True
         self.timings["digest"] += time.perf_counter() - started
-        return Identity(self._uids[SOP_INSTANCE_UID], self._hasher.digest())
+        self._identity = Identity(self._uids[SOP_INSTANCE_UID], self._hasher.digest())
+        return self._identity
 
     @property
     def whole(self) -> tuple[bytes, ...] | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 from fastarchive.upperlayer.commands import Command, CommandError, decode_command
 from fastarchive.upperlayer.errors import LocalProtocolError, RemoteProtocolError
@@ -25,6 +26,7 @@ from fastarchive.upperlayer.pdu import (
     A_RELEASE_RP,
     A_RELEASE_RQ,
     COMMAND_FRAGMENT,
+    DATA_HEADERS,
     LAST_FRAGMENT,
     P_DATA_TF,
     PDU,
@@ -77,7 +79,7 @@ class AssociationRefused:
     reject: AssociateReject
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # these two are made by the thousand: frozen ones take four times as long
 class CommandReceived:
     """A whole command set. When it announces a data set, DataReceived events follow, the last of them marked."""
 
@@ -85,7 +87,7 @@ class CommandReceived:
     command: Command
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DataReceived:
     """Some bytes of the data set of the last command, as much as arrived; may be empty when `last`."""
 
@@ -142,14 +144,14 @@ _TRIGGERS = {
 }
 
 
-class _Reading(IntEnum):
-    """What the next received byte belongs to."""
+# What the next received byte belongs to; plain numbers, because they are asked for with every fragment.
+_PDU_HEADER: Final = 0
+_PDU_BODY: Final = 1  # of anything but P-DATA-TF; collected whole
+_PDV_HEADER: Final = 2
+_FRAGMENT: Final = 3
+_SKIPPED: Final = 4  # a PDU that the state table says to ignore
 
-    PDU_HEADER = 0
-    PDU_BODY = 1  # of anything but P-DATA-TF; collected whole
-    PDV_HEADER = 2
-    FRAGMENT = 3
-    SKIPPED = 4  # a PDU that the state table says to ignore
+_ESTABLISHED: Final = State.ESTABLISHED
 
 
 class Machine:
@@ -175,7 +177,7 @@ class Machine:
         self._association_limit = association_limit
         self._request: AssociateRequest | None = None
         self._deaf = False  # framing is lost or the association over: what still comes means nothing
-        self._reading = _Reading.PDU_HEADER
+        self._reading = _PDU_HEADER
         self._partial = bytearray()  # of a header or body that is not yet whole
         self._pdu_type = 0
         self._pdu_left = 0  # bytes of the PDU not yet read, without those of the fragment being read
@@ -268,15 +270,15 @@ class Machine:
         position, end = 0, len(data)
         while position < end and not self._deaf:
             reading = self._reading
-            if reading == _Reading.FRAGMENT:
+            if reading == _FRAGMENT:
                 stop = min(position + self._fragment_left, end)
                 self._fragment_left -= stop - position
+                whole = not self._fragment_left
                 if self._fragment_control & COMMAND_FRAGMENT:
                     self._command += data[position:stop]
-                    if not self._fragment_left:
+                    if whole:
                         yield from self._end_fragment()
                 else:
-                    whole = not self._fragment_left
                     last = whole and bool(self._fragment_control & LAST_FRAGMENT)
                     if last:
                         self._data_context = 0
@@ -284,15 +286,19 @@ class Machine:
                     if whole:
                         self._after_fragment()
                 position = stop
-            elif reading in (_Reading.PDU_BODY, _Reading.SKIPPED):
+            elif reading == _PDU_HEADER and end - position >= DATA_HEADERS.size and self._takes_data(data, position):
+                position += DATA_HEADERS.size
+                if not self._fragment_left:
+                    yield from self._end_fragment()
+            elif reading in (_PDU_BODY, _SKIPPED):
                 stop = min(position + self._pdu_left, end)
                 self._pdu_left -= stop - position
-                if reading == _Reading.PDU_BODY:
+                if reading == _PDU_BODY:
                     self._partial += data[position:stop]
                 position = stop
                 if not self._pdu_left:
-                    self._reading = _Reading.PDU_HEADER
-                    if reading == _Reading.PDU_BODY:
+                    self._reading = _PDU_HEADER
+                    if reading == _PDU_BODY:
                         body = bytes(self._partial)
                         self._partial.clear()
                         yield from self._receive_pdu(body)
@@ -304,12 +310,28 @@ class Machine:
                     if len(self._partial) < 6:
                         break
                     header, self._partial = self._partial, bytearray()
-                if reading == _Reading.PDU_HEADER:
+                if reading == _PDU_HEADER:
                     self._begin_pdu(*PDU_HEADER.unpack(header))
                 else:
                     self._begin_fragment(*PDV_HEADER.unpack(header))
                     if not self._fragment_left:
                         yield from self._end_fragment()
+
+    def _takes_data(self, data: memoryview, position: int) -> bool:
+        """Whether a P-DATA-TF is next, as nearly always while an association is on; its first PDV is begun then. Raises
+        RemoteProtocolError. What else it may be is for _begin_pdu() to see."""
+        kind, length, fragment, context_id, control = DATA_HEADERS.unpack_from(data, position)
+        if (
+            kind != P_DATA_TF
+            or length < PDV_HEADER.size
+            or length > self._maximum_length
+            or self._partial
+            or self.state is not _ESTABLISHED
+        ):
+            return False
+        self._pdu_type, self._pdu_left = kind, length
+        self._begin_fragment(fragment, context_id, control)
+        return True
 
     def _begin_pdu(self, kind: int, length: int) -> None:
         trigger = _TRIGGERS.get(kind)
@@ -321,15 +343,15 @@ class Machine:
                 raise self._violation("P-DATA-TF longer than our maximum length", AbortReason.INVALID_PARAMETER)
             # Judged before its body is read; the other PDUs are judged whole.
             if self.state is not State.ESTABLISHED and not self._expects(trigger):
-                self._reading = _Reading.SKIPPED if length else _Reading.PDU_HEADER
+                self._reading = _SKIPPED if length else _PDU_HEADER
             elif length:
-                self._reading = _Reading.PDV_HEADER
+                self._reading = _PDV_HEADER
             return
         if length > self._association_limit or (length != 4 and kind not in (A_ASSOCIATE_RQ, A_ASSOCIATE_AC)):
             raise self._violation("PDU of an impossible length", AbortReason.INVALID_PARAMETER)
         if not length:
             raise self._violation("empty PDU", AbortReason.INVALID_PARAMETER)
-        self._reading = _Reading.PDU_BODY
+        self._reading = _PDU_BODY
 
     def _begin_fragment(self, length: int, context_id: int, control: int) -> None:
         if length < 2 or length + 4 > self._pdu_left:
@@ -337,7 +359,7 @@ class Machine:
         self._pdu_left -= length + 4
         self._fragment_left = length - 2
         self._fragment_control = control
-        self._reading = _Reading.FRAGMENT
+        self._reading = _FRAGMENT
         if context_id not in self.contexts:
             raise self._violation("fragment of a context that was not accepted", AbortReason.INVALID_PARAMETER)
         if not control & COMMAND_FRAGMENT:
@@ -354,11 +376,11 @@ class Machine:
 
     def _after_fragment(self) -> None:
         if not self._pdu_left:
-            self._reading = _Reading.PDU_HEADER
+            self._reading = _PDU_HEADER
         elif self._pdu_left < PDV_HEADER.size:
             raise self._violation("bytes after the last fragment of a PDU", AbortReason.INVALID_PARAMETER)
         else:
-            self._reading = _Reading.PDV_HEADER
+            self._reading = _PDV_HEADER
 
     def _end_fragment(self) -> Iterator[Event]:
         """A fragment of a command, or an empty one, is whole."""

@@ -28,6 +28,8 @@ PDU_HEADER = struct.Struct(">BxL")
 """Type and length of what follows."""
 PDV_HEADER = struct.Struct(">LBB")
 """Length of what follows, presentation context id, message control header (PS3.8 9.3.5.1, Annex E.2)."""
+DATA_HEADERS = struct.Struct(">BxLLBB")
+"""Both in one, as every P-DATA-TF begins."""
 COMMAND_FRAGMENT, LAST_FRAGMENT = 0x01, 0x02
 """Bits of the message control header: part of a command set (else of a data set); nothing of it follows."""
 HEADERS_LENGTH = PDV_HEADER.size
@@ -271,8 +273,5 @@ def frame_message(context_id: int, command: bytes, data_set: bytes | None, longe
     return framed if data_set is None else b"".join([framed, *frame_data_set(context_id, data_set, longest, last=True)])
 
 
-_FRAME = struct.Struct(">BxLLBB")
-
-
 def _frame_header(context_id: int, length: int, control: int) -> bytes:
-    return _FRAME.pack(P_DATA_TF, length + 6, length + 2, context_id, control)
+    return DATA_HEADERS.pack(P_DATA_TF, length + 6, length + 2, context_id, control)
