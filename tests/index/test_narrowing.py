@@ -67,7 +67,7 @@ def _index(documents: list[Document]) -> Snapshot:
     writer = index.writer(15_000_000, 1)
     for number, document in enumerate(documents, 1):
         document.rowid = number
-        writer.add_document(schema.index_document(document))
+        writer.add_json(schema.index_document(document))
     writer.add_document(schema.private_document(schema.CHECKPOINT, "", _checkpoint(len(documents) + 1)))
     writer.commit()
     index.reload()

@@ -39,7 +39,7 @@ def write_changes(
             if not document.rowid:
                 document.rowid, next_rowid = next_rowid, next_rowid + step
                 added(level, key, term)
-            writer.add_document(schema.index_document(document, term))
+            writer.add_json(schema.index_document(document, term))
 
     for level in _ENTITIES:  # what is read together stands together, in the order in which it came
         for changed, key in overlay.changed:

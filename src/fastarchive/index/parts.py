@@ -84,8 +84,10 @@ def build_part(
     next_rowid, deletions, waiting, passed = 1 + share.number, 0, 0, 0
     keys = {level: bytearray() for level in _COMPARED}
 
+    found: list[str] = []
+
     def added(level: Level, key: str, term: str) -> None:
-        sieve.add(key)
+        found.append(key)
         if level is not Level.SERIES:
             keys[level] += term[-_KEY_BYTES:].encode()
 
@@ -99,6 +101,8 @@ def build_part(
             deletions += len(ledger.overlay.tombstones)
             write_checkpoint(writer, Checkpoint(schema.SCHEMA_VERSION, next_rowid, deletions, Positions()))
             writer.commit()
+            sieve.update(found)
+            found.clear()
             waiting = 0
             if not batch:
                 break

@@ -22,7 +22,10 @@ Instances are many: they get keys only, and are found through their series and s
 
 from __future__ import annotations
 
+from binascii import b2a_base64
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from json.encoder import encode_basestring as quoted
 from typing import Final
 
 import tantivy
@@ -95,39 +98,38 @@ def register_tokenizers(index: tantivy.Index) -> None:
 # Documents to terms
 
 
-def index_document(document: Document, term: str | None = None) -> tantivy.Document:
-    """What Tantivy gets of a document with a rowid; `term` is that of its key, if the caller knows it."""
-    level = document.level
-    indexed = tantivy.Document()
-    add_text = indexed.add_text
-    add_text("key", term or key_term(level, document.key))
-    add_text("level", LETTERS[level])
-    indexed.add_unsigned("rowid", document.rowid)
-    indexed.add_integer("bucket", document.rowid >> BUCKET_BITS)
-    indexed.add_bytes("row", encode_row(document))
+def index_document(document: Document, term: str | None = None) -> str:
+    """What Tantivy gets of a document with a rowid, as JSON; `term` is that of its key, if the caller knows it.
+
+    One text costs Tantivy's binding a third of what it costs to hand over term by term.
+    """
+    level, rowid = document.level, document.rowid
+    key = f'"{term or key_term(level, document.key)}"'
+    if level is Level.IMAGE and document.origin is not None:
+        key = f"[{key},{quoted(moved_term(*document.origin))}]"
+    fields = (
+        f'{{"key":{key},"level":"{LETTERS[level]}","rowid":{rowid},"bucket":{rowid >> BUCKET_BITS},'
+        f'"row":"{b2a_base64(encode_row(document), newline=False).decode()}"'
+    )
     if level is Level.IMAGE:
-        add_text("study", recent_short_term(document.study))
-        add_text("series", recent_short_term(document.series))
-        if document.origin is not None:
-            add_text("key", moved_term(*document.origin))
-        return indexed
+        return (
+            f'{fields},"study":"{recent_short_term(document.study)}","series":"{recent_short_term(document.series)}"}}'
+        )
+    parts = [fields]
+    exact: list[str] = []
     if level is not Level.PATIENT:
-        for name in patient_ids(document.patient):
-            add_text("patient", name)
+        parts.append(f'"patient":[{",".join(map(quoted, patient_ids(document.patient)))}]')
     if level is Level.SERIES:
-        add_text("study", recent_short_term(document.study))
-        add_text("series", recent_short_term(document.series))
-    for value in _exact_terms(document):
-        add_text("exact", value)
-    for tag, encoded in document.elements.items():
-        exact, field, texts, points = terms_of(tag, encoded)
-        for value in exact:
-            add_text("exact", value)
-        for text in texts:
-            add_text(field, text)
-        for point in points:
-            indexed.add_integer(field, point)
-    return indexed
+        parts.append(f'"study":"{recent_short_term(document.study)}","series":"{recent_short_term(document.series)}"')
+    else:
+        exact.extend(map(quoted, _exact_terms(document)))
+    for terms, own in terms_of(document.elements):
+        if terms:
+            exact.append(terms)
+        if own:
+            parts.append(own)
+    parts.append(f'"exact":[{",".join(exact)}]}}')
+    return ",".join(parts)
 
 
 def shadow_document(document: Document) -> tantivy.Document:
@@ -170,9 +172,12 @@ def _exact_terms(document: Document) -> Iterator[str]:
                 yield exact_term(PATIENT_ID, "LO", name)
     elif level is Level.STUDY:
         for modality in document.modalities:
-            yield exact_term(MODALITIES_IN_STUDY, "CS", modality)
+            yield _recent_exact_term(MODALITIES_IN_STUDY, "CS", modality)
         for sop_class in document.sop_classes:
-            yield exact_term(SOP_CLASSES_IN_STUDY, "UI", sop_class)
+            yield _recent_exact_term(SOP_CLASSES_IN_STUDY, "UI", sop_class)
+
+
+_recent_exact_term: Final = lru_cache(1024)(exact_term)
 
 
 # Conditions to queries

@@ -9,9 +9,10 @@ import contextlib
 import re
 import unicodedata
 from binascii import b2a_base64
-from collections.abc import Container, Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Container, Iterable, Iterator, Mapping
+from functools import cache, lru_cache
 from hashlib import blake2b
+from json.encoder import encode_basestring as quoted
 from typing import Final, NamedTuple
 
 from fastarchive.dicom.attributes import (
@@ -42,7 +43,7 @@ _MARKS: Final = re.compile("[\x02-\x04]")
 _AROUND_CARET: Final = re.compile(r"[ \0]*\^[ \0]*")
 _LONGEST_EXACT: Final = 512
 _LONGEST_REMEMBERED: Final = 128
-_REMEMBERED: Final = 32_768
+_REMEMBERED: Final = 65_536
 
 
 def _tags(vrs: Container[str]) -> dict[Level, frozenset[int]]:
@@ -62,41 +63,98 @@ _EVERY_SPAN: Final = frozenset[int]().union(*SPANS.values())
 
 
 class Terms(NamedTuple):
-    """What a document is found by for one of its elements."""
+    """What a document is found by for one of its elements, in JSON."""
 
-    exact: tuple[str, ...]
-    """Terms of field ``exact``."""
+    exact: str
+    """Terms of field ``exact``, separated by commas; empty for none."""
+    own: str
+    """The attribute's own field and what is in it: texts that are cut into grams, or dates or times; empty for none."""
+
+
+_NONE: Final = Terms("", "")
+
+
+class _Recipe(NamedTuple):
+    """How the terms of an attribute are made."""
+
+    vr: str
+    exact: bool
+    plain: bool
+    """Whether the term of a value is the value without its padding."""
+    prefix: str
     field: str
-    """The attribute's own field, empty if it has none."""
-    texts: tuple[str, ...]
-    """What is cut into grams there."""
-    points: tuple[int, ...]
-    """The dates or times there."""
+    """The attribute's own, empty if it has none."""
+    grams: bool
+    ends: str
 
 
-_NONE: Final = Terms((), "", (), ())
-
-
-def terms_of(tag: int, value: bytes) -> Terms:
-    """The terms of an element (UTF-8) of a patient, study or series."""
-    return _remembered(tag, value) if len(value) <= _LONGEST_REMEMBERED else _terms_of(tag, value)
+@cache
+def _recipe(tag: int) -> _Recipe:
+    vr, grams = vr_of(tag), tag in _EVERY_GRAM
+    own = f"g{tag:08x}" if grams else f"d{tag:08x}" if tag in _EVERY_SPAN else ""
+    plain = vr not in {"IS", "DS"}
+    return _Recipe(vr, tag in _EVERY_EXACT, plain, f"{tag:08x}=", own, grams, insignificant_ends(tag))
 
 
 def _terms_of(tag: int, value: bytes) -> Terms:
-    exact, gram, span = tag in _EVERY_EXACT, tag in _EVERY_GRAM, tag in _EVERY_SPAN
-    if not (exact or gram or span):
+    recipe = _recipe(tag)
+    if not recipe.exact and not recipe.field:
         return _NONE
-    vr = vr_of(tag)
+    if recipe.plain and value.isascii() and b"\\" not in value and b"=" not in value:
+        text = value.decode().strip(" \0")
+        if text.isprintable() and len(text) <= LONGEST_TEXT:
+            return _plain_terms(recipe, text)  # as nearly all values are
+    return careful_terms(tag, value)
+
+
+def careful_terms(tag: int, value: bytes) -> Terms:
+    """The terms of any element, by definition."""
+    recipe = _recipe(tag)
+    vr, field = recipe.vr, recipe.field
     values = text_values(value, vr)
-    return Terms(
-        tuple([exact_term(tag, vr, each) for each in values]) if exact else (),
-        f"g{tag:08x}" if gram else f"d{tag:08x}" if span else "",
-        tuple(_gram_texts(tag, values)) if gram else (),
-        tuple({_point(vr, each) for each in values if each}) if span else (),
-    )
+    exact = ",".join([quoted(exact_term(tag, vr, each)) for each in values]) if recipe.exact else ""
+    if recipe.grams:
+        own = ",".join([quoted(each) for each in _gram_texts(tag, values)])
+    else:
+        own = ",".join({str(_point(vr, each)) for each in values if each}) if field else ""
+    return Terms(exact, f'"{field}":[{own}]' if own else "")
 
 
-_remembered: Final = lru_cache(_REMEMBERED)(_terms_of)
+def _plain_terms(recipe: _Recipe, text: str) -> Terms:
+    """Of one value in printable ASCII, at most LONGEST_TEXT long, that has but one component group."""
+    if not text:
+        return _NONE
+    vr, field = recipe.vr, recipe.field
+    exact = quoted(recipe.prefix + text) if recipe.exact else ""
+    if not recipe.grams:
+        return Terms(exact, f'"{field}":{_point(vr, text)}' if field else "")
+    folded = text.lower()
+    if "^" in folded and vr == "PN":
+        folded = _AROUND_CARET.sub("^", folded)
+    folded = folded.strip(recipe.ends)
+    return Terms(exact, f'"{field}":{quoted(f"{START}{folded}{END}")}' if folded else "")
+
+
+_known: Final[dict[int, dict[bytes, Terms]]] = {}
+"""The terms of the last values of each attribute."""
+
+
+def terms_of(elements: Mapping[int, bytes]) -> list[Terms]:
+    """The terms of each of the elements (UTF-8) of a patient, study or series."""
+    found = []
+    for tag, value in elements.items():
+        known = _known.get(tag)
+        if known is None:
+            known = _known[tag] = {}
+        terms = known.get(value)
+        if terms is None:
+            terms = _terms_of(tag, value)
+            if len(value) <= _LONGEST_REMEMBERED:
+                if len(known) >= _REMEMBERED:
+                    known.clear()
+                known[value] = terms
+        found.append(terms)
+    return found
 
 
 def short_term(text: str) -> str:
