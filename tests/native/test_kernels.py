@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -19,24 +21,37 @@ from fastarchive.dicom.elements import Element, encode, encode_element, encode_s
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE
 from fastarchive.native.build import BuildError, build
 from fastarchive.native.loading import libraries
+from fastarchive.native.pixels import RowFrames
 from fastarchive.store import filters
 from fastarchive.store.filters import Filter
 
 LIBRARIES = libraries()
+FRAMES = {name: RowFrames(path) for name, path in LIBRARIES.items()}
 WIDTH = 2
 _decompressor = zstandard.ZstdDecompressor()
 
 
-def check_frame(data: bytes, distance: int) -> None:
+def _frame(frames: RowFrames, data: bytes, distance: int, pieces: list[int], announced: int) -> bytes:
+    """The frame of `data`, which comes in `pieces` of these sizes in turn, when `announced` bytes were to come."""
+    frame = frames.begin(announced, distance)
+    at = 0
+    for size in itertools.cycle(pieces):
+        some = min(size, len(data) - at)
+        frame.feed(data, at, some)
+        at += some
+        if at == len(data):
+            return frame.finish()
+    raise AssertionError
+
+
+def check_frame(data: bytes, distance: int, pieces: list[int], missing: int = 0) -> None:
     """Every variant's frame is read by zstd, and holds what the numpy filter makes."""
     expected = bytes(filters.apply(data, Filter.ROWS, WIDTH, distance))
     for name, path in LIBRARIES.items():
         restored = bytes(native.rows(path)(expected, distance))
         assert restored == data, f"{name}, {len(data)} bytes: {_first_difference(restored, data)}"
-        frame = native.pixels(path)(data, distance)
-        if frame is None:
-            continue
-        assert len(frame) <= len(data)
+        frame = _frame(FRAMES[name], data, distance, pieces, len(data) + missing)
+        assert len(frame) <= len(data) + 64 + len(data) // 1000
         assert zstandard.get_frame_parameters(frame).content_size == len(data)
         got = _decompressor.decompress(frame)
         assert got == expected, f"{name}, {len(data)} bytes, distance {distance}: {_first_difference(got, expected)}"
@@ -79,9 +94,43 @@ def pieces(draw: st.DrawFn) -> bytes:
 
 
 @settings(max_examples=60, deadline=None)
-@given(pieces(), st.sampled_from([1, 2, 5, 64, 128, 100_000]))
-def test_any_bytes_come_back(data: bytes, distance: int) -> None:
-    check_frame(data, distance)
+@given(
+    pieces(),
+    st.sampled_from([1, 2, 5, 64, 128, 100_000]),
+    st.lists(st.sampled_from([1, 7, 1000, 16_372, 32_768, 200_000]), min_size=1, max_size=3).filter(
+        lambda sizes: max(sizes) > 7
+    ),
+    st.sampled_from([0, 0, 1, 100_000]),
+)
+def test_any_bytes_come_back(data: bytes, distance: int, sizes: list[int], missing: int) -> None:
+    check_frame(data, distance, sizes, missing)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 700_000), st.integers(0, 9), st.sampled_from([1, 128, 40_000]), st.integers(0, 300_000))
+def test_pixels_of_any_length_come_back(size: int, seed: int, distance: int, missing: int) -> None:
+    noise = np.random.default_rng(seed).normal(1000, 20, size // 2 + 1).astype(np.int16)
+    check_frame(noise.tobytes()[:size], distance, [131_072], missing)
+
+
+def test_no_more_is_taken_than_was_announced_and_nothing_beyond_what_there_is() -> None:
+    frames = FRAMES[native.VARIANT]
+    frame = frames.begin(100, 4)
+    frame.feed(bytes(range(200)), 0, 200)
+    expected = bytes(filters.apply(bytes(range(100)), Filter.ROWS, WIDTH, 4))
+    assert _decompressor.decompress(frame.finish()) == expected
+    for start, count in ((-1, 5), (0, 11), (5, -1), (11, 0)):
+        with pytest.raises(ValueError, match="no such bytes"):
+            frames.begin(100, 4).feed(bytes(10), start, count)
+
+
+def test_threads_make_frames_side_by_side() -> None:
+    frames = FRAMES[native.VARIANT]
+    images = [np.random.default_rng(seed).normal(0, 30, 200_000).astype(np.int16).tobytes() for seed in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        made = list(pool.map(lambda data: [_frame(frames, data, 128, [16_372], len(data)) for _ in range(8)], images))
+    for data, several in zip(images, made, strict=True):
+        assert set(several) == {_frame(frames, data, 128, [len(data)], len(data))}
 
 
 @pytest.mark.parametrize("deviation", [0.3, 2, 20, 200, 3000])
@@ -89,22 +138,12 @@ def test_any_bytes_come_back(data: bytes, distance: int) -> None:
 def test_pixels_come_back_and_no_larger_than_zstd_makes_them(deviation: float, size: int) -> None:
     noise = np.random.default_rng(1).normal(1000, deviation, size // 2).astype(np.int16)
     data = noise.tobytes() + bytes(size % 2)
-    check_frame(data, 128)
-    compress = native.compress_rows
-    assert compress is not None
-    frame = compress(data, 128)
+    check_frame(data, 128, [size])
+    frame = _frame(FRAMES[native.VARIANT], data, 128, [size], size)
     parameters = zstandard.ZstdCompressionParameters.from_level(1, source_size=len(data), min_match=6)
     zstd = zstandard.ZstdCompressor(compression_params=parameters)
     usual = zstd.compress(filters.apply(data, Filter.ROWS, WIDTH, 128))
-    assert frame is not None
     assert len(frame) <= len(usual) * 1.01
-
-
-def test_what_does_not_shrink_is_refused() -> None:
-    compress = native.compress_rows
-    assert compress is not None
-    assert compress(random.Random(1).randbytes(100_000), 16) is None
-    assert compress(b"", 1) is None
 
 
 _values = st.binary(max_size=40).map(lambda value: value + b" " * (len(value) % 2))
@@ -156,7 +195,7 @@ def test_an_ordered_header_takes_the_quick_way() -> None:
 
 
 def test_without_the_library_the_python_code_runs() -> None:
-    code = "from fastarchive import native; print(native.VARIANT, native.compress_rows, native.scan_plain_header)"
+    code = "from fastarchive import native; print(native.VARIANT, native.restore_rows, native.scan_plain_header)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"FASTARCHIVE_NATIVE": "0"},

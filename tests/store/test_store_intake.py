@@ -1,11 +1,14 @@
 """Data sets on their way in: what is taken, what is refused, and how it is cut."""
 
 import errno
+import itertools
 import os
 import struct
 import subprocess
 import sys
 import zlib
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -177,6 +180,54 @@ def test_any_content_in_any_pieces_comes_back(
     data = header(rows=1, columns=columns, bits=bits) + element(0x7FE00010, "OW", content)
     item = intake(data, directory, chunk=chunk)
     assert Blobs(directory).open(_keep(item.finish(), directory)).read() == data
+
+
+@cache
+def _a_slice() -> bytes:
+    return ct_slice("1.2.3")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["whole", "short", "trailing", "noise", "drawing", "8-bit", "encapsulated", "no pixels"]),
+    st.lists(st.sampled_from([900, 5000, 16_372, 100_000]), min_size=1, max_size=3),
+    st.integers(1, 9),
+    st.booleans(),
+)
+def test_work_done_ahead_makes_the_same_record(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, sizes: list[int], often: int, drained: bool
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "ahead"
+    image = _a_slice()
+    slice_start = image[: -2 * 512 * 512]
+    data = {
+        "whole": image,
+        "short": image[:-77_777],
+        "trailing": image + element(0xFFFCFFFC, "OB", bytes(50_000)),
+        "noise": slice_start + os.urandom(2 * 512 * 512),
+        "drawing": slice_start + (bytes(1000) + bytes(range(100)) * 20) * 170 + bytes(2 * 512 * 512 - 510_000),
+        "8-bit": header("1.2.3") + element(0x7FE00010, "OB", os.urandom(300_000)),
+        "encapsulated": header("1.2.3") + b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff" + os.urandom(300_000),
+        "no pixels": header("1.2.3", extra=[element(0x00420011, "OB", bytes(300_000))]),
+    }[kind]
+    with closing(intake(data, folder)) as plain, closing(intake(b"", folder)) as ahead:
+        at = 0
+        for turn, size in enumerate(itertools.cycle(sizes)):
+            if at >= len(data):
+                break
+            ahead.write(data[at : at + size])
+            at += size
+            if turn % often == 0:
+                ahead.advance()
+            if drained and turn == 12:
+                ahead.drain()
+            assert ahead.held <= len(data) + 1000
+        usual, encoded = plain.finish(), ahead.finish()
+        assert b"".join(encoded.content()) == data
+        assert encoded.record.digest == blake3(data).digest() == usual.record.digest
+        assert encoded.record.attributes == usual.record.attributes
+        if kind != "encapsulated" and not drained:
+            assert encoded.record.blocks == usual.record.blocks
 
 
 def test_a_large_object_goes_through_the_spool(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from fastarchive.native.loading import library
 
 Buffer = bytes | bytearray | memoryview
 
-__all__ = ["VARIANT", "PlainHeader", "compress_rows", "restore_rows", "scan_plain_header"]
+__all__ = ["VARIANT", "PlainHeader", "restore_rows", "scan_plain_header"]
 
 _loaded = library()
 VARIANT: Final = _loaded.name if _loaded is not None else "none"
@@ -32,8 +32,6 @@ class _Memory(threading.local):
     """Arrays used again and again by one thread."""
 
     def __init__(self) -> None:
-        self.work = ctypes.create_string_buffer(0)
-        self.frame = ctypes.create_string_buffer(0)
         self.scan = ctypes.create_string_buffer(_SCAN.size)
         self.found = ctypes.create_string_buffer(0)
         self.attributes = ctypes.create_string_buffer(0)
@@ -53,8 +51,6 @@ class PlainHeader(NamedTuple):
 
 _SCAN: Final = struct.Struct("<7I")
 _FOUND: Final = struct.Struct("<IHxxII")
-_QUICK: Final = 32 << 10
-"""Pixels compressed in some 50 µs: to get the interpreter lock back from a busy thread may take longer."""
 _memory = _Memory()
 
 
@@ -62,37 +58,6 @@ _memory = _Memory()
 def _ascending(wanted: frozenset[int]) -> tuple[ctypes.Array[ctypes.c_uint32], int]:
     tags = sorted(wanted)
     return (ctypes.c_uint32 * len(tags))(*tags), len(tags)
-
-
-def pixels(path: Path) -> Callable[[Buffer, int], bytes | None]:
-    """:data:`compress_rows` of one library."""
-    work_size = ctypes.PyDLL(str(path)).fastarchive_pixels_work
-    work_size.restype = ctypes.c_size_t
-    work_size.argtypes = (ctypes.c_size_t,)
-    unlocked, locked = (kind(str(path)).fastarchive_pixels for kind in (ctypes.CDLL, ctypes.PyDLL))
-    for encode in (unlocked, locked):
-        encode.restype = ctypes.c_size_t
-        encode.argtypes = (
-            ctypes.c_void_p,
-            ctypes.c_size_t,
-            ctypes.c_size_t,
-            ctypes.c_char_p,
-            ctypes.c_char_p,
-            ctypes.c_size_t,
-        )
-
-    def compress_rows(data: Buffer, distance: int) -> bytes | None:
-        memory = _memory
-        size = len(data)
-        if len(memory.frame) < size:
-            memory.work = ctypes.create_string_buffer(work_size(size))
-            memory.frame = ctypes.create_string_buffer(size)
-        source = np.frombuffer(data, np.uint8)
-        encode = locked if size < _QUICK else unlocked
-        stored = encode(_address(source), size, distance, memory.work, memory.frame, size)
-        return ctypes.string_at(memory.frame, stored) if stored else None
-
-    return compress_rows
 
 
 def rows(path: Path) -> Callable[[Buffer, int], Buffer]:
@@ -150,9 +115,6 @@ def headers(path: Path) -> Callable[[bytes, frozenset[int], int], PlainHeader | 
     return scan_plain_header
 
 
-compress_rows: Final = pixels(_loaded.path) if _loaded is not None else None
-"""``compress_rows(data, distance)``: `data` through the filter ROWS for 16-bit samples, `distance` 8-byte words a row,
-as one zstd frame; None when that would not be shorter."""
 restore_rows: Final = rows(_loaded.path) if _loaded is not None else None
 """``restore_rows(data, distance)``: what the filter made `data` of, in memory of its own."""
 scan_plain_header: Final = headers(_loaded.path) if _loaded is not None else None

@@ -4,10 +4,10 @@
  * A general compressor looks for repetitions everywhere and finds them by chance; here only runs are looked for, eight
  * bytes at a time, and everything else goes through a Huffman code. Every zstd decoder reads the result.
  */
-#include "entropy.h"
+#include "frames.h"
 #include "native.h"
 
-#define BLOCK (128u << 10)
+#define BLOCK FRAME_BLOCK
 /* A run is stored as a sequence of some 11 bits. One that fills no aligned word is left to the Huffman code. */
 #define SHORTEST_RUN 12
 #define FEW_LITERALS 64
@@ -23,12 +23,10 @@ typedef struct {
 
 typedef struct {
     FseTable literal_lengths, match_lengths;
-    HuffmanCode code;
-    int has_code; /* `code` is the one the last block with Huffman literals described */
     Run runs[MOST_RUNS];
     uint8_t literals[BLOCK];
     uint8_t work[2 * BLOCK]; /* a block being made */
-} Encoder;
+} Scratch;
 
 /* -- codes of literal and match lengths (RFC 8878 3.1.1.3.2.1.1) ------------------------------------------------ */
 
@@ -171,7 +169,7 @@ static size_t find_runs(const uint8_t *data, size_t size, Run *runs, uint8_t *li
 }
 
 /* The sequences section: `count` runs, all of them repeating the byte before (offset code 0 for all). */
-static uint8_t *write_runs(const Encoder *encoder, size_t count, uint8_t *out)
+static uint8_t *write_runs(const Scratch *scratch, size_t count, uint8_t *out)
 {
     if (count < 128)
         *out++ = (uint8_t)count;
@@ -187,11 +185,11 @@ static uint8_t *write_runs(const Encoder *encoder, size_t count, uint8_t *out)
         return out;
     *out++ = 1 << 4; /* literal lengths and match lengths by the predefined tables, offset codes all the same: */
     *out++ = 0;
-    const FseTable *of_literals = &encoder->literal_lengths, *of_matches = &encoder->match_lengths;
+    const FseTable *of_literals = &scratch->literal_lengths, *of_matches = &scratch->match_lengths;
     unsigned literal_state = 0, match_state = 0;
     BitWriter bits = {0, 0, out};
     for (size_t i = count; i-- > 0;) {
-        Run run = encoder->runs[i];
+        Run run = scratch->runs[i];
         unsigned literal = literal_code(run.literals), match = match_code(run.length);
         if (i == count - 1) {
             match_state = fse_first(of_matches, match);
@@ -282,7 +280,7 @@ static uint8_t *write_plain_literals(const uint8_t *literals, size_t count, uint
 }
 
 /* The literals section of a block, in whichever way is shortest. */
-static uint8_t *write_literals(Encoder *encoder, const uint8_t *literals, size_t count, uint8_t *out)
+static uint8_t *write_literals(Coder *coder, const uint8_t *literals, size_t count, uint8_t *out)
 {
     uint32_t counts[256];
     if (count < FEW_LITERALS)
@@ -292,18 +290,18 @@ static uint8_t *write_literals(Encoder *encoder, const uint8_t *literals, size_t
     uint8_t description[128 + 2 * FLUSH_SLACK];
     size_t described = huffman_build(&code, counts) ? huffman_describe(&code, description) : 0;
     int new_code = described > 0;
-    if (encoder->has_code) {
+    if (coder->has_code) {
         /* The last code again costs no description, if it has all the symbols. */
         int covers = 1;
         for (unsigned s = 0; s < 256; s++)
-            covers &= !counts[s] | (encoder->code.code[s] != 0);
-        if (covers && (!new_code || huffman_cost(&encoder->code, counts) <= huffman_cost(&code, counts) + 8 * described))
+            covers &= !counts[s] | (coder->code.code[s] != 0);
+        if (covers && (!new_code || huffman_cost(&coder->code, counts) <= huffman_cost(&code, counts) + 8 * described))
             new_code = 0;
         else if (!new_code)
             return write_plain_literals(literals, count, out);
     } else if (!new_code)
         return write_plain_literals(literals, count, out);
-    const HuffmanCode *used = new_code ? &code : &encoder->code;
+    const HuffmanCode *used = new_code ? &code : &coder->code;
     if (!new_code)
         described = 0;
     if (huffman_cost(used, counts) / 8 + described + 16 >= count)
@@ -329,8 +327,8 @@ static uint8_t *write_literals(Encoder *encoder, const uint8_t *literals, size_t
     uint64_t header = (new_code ? HUFFMAN_LITERALS : SAME_HUFFMAN_LITERALS) | 3 << 2 | sizes << 4;
     memcpy(out, &header, 5);
     if (new_code) {
-        encoder->code = code;
-        encoder->has_code = 1;
+        coder->code = code;
+        coder->has_code = 1;
     }
     return at;
 }
@@ -340,69 +338,53 @@ static uint8_t *write_literals(Encoder *encoder, const uint8_t *literals, size_t
 static size_t put_block_header(uint8_t *out, int last, unsigned type, size_t size)
 {
     uint32_t header = (uint32_t)last | type << 1 | (uint32_t)size << 3;
-    memcpy(out, &header, 3);
-    return 3;
+    memcpy(out, &header, FRAME_BLOCK_HEAD);
+    return FRAME_BLOCK_HEAD;
 }
 
-/* One block of at most BLOCK bytes; the number of bytes written, 0 if they don't fit. */
-static size_t encode_block(Encoder *encoder, const uint8_t *data, size_t size, int last, uint8_t *out, size_t capacity)
+size_t frame_block(void *memory, Coder *coder, const uint8_t *data, size_t size, int last, uint8_t *out)
 {
+    Scratch *scratch = memory;
     size_t literal_count;
-    size_t runs = find_runs(data, size, encoder->runs, encoder->literals, &literal_count);
-    if (runs == 1 && literal_count == 1 && encoder->runs[0].length + 1 == size) {
-        if (capacity < 4)
-            return 0;
+    if (!size)
+        return put_block_header(out, last, RAW_BLOCK, 0);
+    size_t runs = find_runs(data, size, scratch->runs, scratch->literals, &literal_count);
+    if (runs == 1 && literal_count == 1 && scratch->runs[0].length + 1 == size) {
         out[put_block_header(out, last, RLE_BLOCK, size)] = data[0];
-        return 4;
+        return FRAME_BLOCK_HEAD + 1;
     }
-    uint8_t *end = write_literals(encoder, runs ? encoder->literals : data, literal_count, encoder->work);
-    end = write_runs(encoder, runs, end);
-    size_t stored = (size_t)(end - encoder->work);
+    uint8_t *end = write_literals(coder, runs ? scratch->literals : data, literal_count, scratch->work);
+    end = write_runs(scratch, runs, end);
+    size_t stored = (size_t)(end - scratch->work);
     int compressed = stored < size;
-    const uint8_t *content = compressed ? encoder->work : data;
+    const uint8_t *content = compressed ? scratch->work : data;
     if (!compressed) {
         stored = size;
-        encoder->has_code = 0; /* what a decoder never saw can't be repeated */
+        coder->has_code = 0; /* what a decoder never saw can't be repeated */
     }
-    if (capacity < 3 + stored)
-        return 0;
     out += put_block_header(out, last, compressed ? COMPRESSED_BLOCK : RAW_BLOCK, stored);
     memcpy(out, content, stored);
-    return 3 + stored;
+    return FRAME_BLOCK_HEAD + stored;
 }
 
-size_t frame_work(void)
+size_t frame_scratch(void)
 {
-    return sizeof(Encoder);
+    return sizeof(Scratch);
 }
 
-size_t frame_encode(const uint8_t *data, size_t size, size_t piece, void *work, uint8_t *out, size_t capacity)
+void frame_prepare(void *memory)
 {
-    Encoder *encoder = work;
-    if (capacity < 9 || size == 0 || size > UINT32_MAX)
-        return 0;
-    fse_build(&encoder->literal_lengths, LITERAL_SHARES, 36, LENGTH_LOG);
-    fse_build(&encoder->match_lengths, MATCH_SHARES, 53, LENGTH_LOG);
-    encoder->has_code = 0;
+    Scratch *scratch = memory;
+    fse_build(&scratch->literal_lengths, LITERAL_SHARES, 36, LENGTH_LOG);
+    fse_build(&scratch->match_lengths, MATCH_SHARES, 53, LENGTH_LOG);
+}
+
+size_t frame_head(uint8_t *out, size_t content)
+{
     /* Magic number, then a header that says: one segment, content size in 4 bytes, no checksum, no dictionary. */
     static const uint8_t head[] = {0x28, 0xB5, 0x2F, 0xFD, 0xA0};
-    uint32_t content = (uint32_t)size;
+    uint32_t size = (uint32_t)content;
     memcpy(out, head, 5);
-    memcpy(out + 5, &content, 4);
-    size_t written = 9;
-    /* A plane ends with a block, since the next one has other bytes; its blocks are of one length. */
-    for (size_t plane = 0; plane < size;) {
-        size_t plane_end = piece && size - plane > piece ? plane + piece : size;
-        size_t blocks = (plane_end - plane + BLOCK - 1) / BLOCK, each = (plane_end - plane + blocks - 1) / blocks;
-        while (plane < plane_end) {
-            size_t length = plane_end - plane < each ? plane_end - plane : each;
-            int last = plane + length == size;
-            size_t stored = encode_block(encoder, data + plane, length, last, out + written, capacity - written);
-            if (!stored)
-                return 0;
-            written += stored;
-            plane += length;
-        }
-    }
-    return written;
+    memcpy(out + 5, &size, 4);
+    return FRAME_HEAD;
 }

@@ -26,10 +26,4 @@ static inline uint64_t load64(const uint8_t *from)
     return value;
 }
 
-/* Bytes of memory that frame_encode() works in. */
-size_t frame_work(void);
-/* Write `size` bytes, pieces of `piece` bytes that differ in kind, as one zstd frame (RFC 8878) into `out`, which has
-   room for `capacity`. `work` is frame_work() bytes, aligned to 8. Returns the frame's size, 0 if it would be longer. */
-size_t frame_encode(const uint8_t *data, size_t size, size_t piece, void *work, uint8_t *out, size_t capacity);
-
 #endif

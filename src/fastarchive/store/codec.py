@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from fastarchive.dicom.elements import Header
 from fastarchive.dicom.transfer_syntaxes import Encoding
-from fastarchive.native import compress_rows
+from fastarchive.native.pixels import RowFrame, row_frames
 from fastarchive.store import filters
 from fastarchive.store.filters import Buffer, Filter
 from fastarchive.store.record import Block, Codec
@@ -139,20 +139,73 @@ _compressors = _Compressors()
 
 def encode_block(data: Buffer, plan: Plan) -> EncodedBlock:
     """`data` as one block. Whatever doesn't shrink is stored as it is."""
-    if plan.compress and len(data):
-        kind = plan.filter
-        if kind == Filter.ROWS and plan.width == 1 and not _rows_help(data, plan):
-            kind = Filter.NONE
-        frame = _frame(data, kind, plan)
-        if kind == Filter.ROWS and plan.width > 1 and len(frame) * _DRAWING < len(data):
-            # No noise: a drawing or an overlay, whose repetitions are worth more than its differences.
-            plain = _compressors.plain.compress(data)
-            if len(plain) < len(frame):
-                kind, frame = Filter.NONE, plain
-        if len(frame) < len(data) * _WORTHWHILE:
-            width, distance = (plan.width, plan.distance) if kind else (0, 0)
-            checksum = blake3(frame).digest(CHECKSUM_SIZE)
-            return EncodedBlock(Block(len(frame), len(data), Codec.ZSTD, kind, width, distance, checksum), (frame,))
+    if not plan.compress or not len(data):
+        return _raw(data)
+    kind = plan.filter
+    if kind == Filter.ROWS and plan.width == 1 and not _rows_help(data, plan):
+        kind = Filter.NONE
+    growing = growing_block(len(data), plan)
+    if growing is not None:
+        growing.feed(data if isinstance(data, bytes) else bytes(data), 0, len(data))
+        return growing.finish(data)
+    compressor = _compressors.plain if kind == Filter.NONE else _compressors.pixels
+    return _chosen(compressor.compress(filters.apply(data, kind, plan.width, plan.distance)), kind, plan, data)
+
+
+class GrowingBlock:
+    """A block whose pixels are filtered and compressed as they come. For one thread at a time."""
+
+    __slots__ = ("_frame", "_length", "_plan")
+
+    def __init__(self, frame: RowFrame, plan: Plan) -> None:
+        self._frame = frame
+        self._plan = plan
+        self._length = 0
+
+    def feed(self, data: bytes, start: int, count: int) -> None:
+        """`count` bytes more, those of `data` from `start` on."""
+        self._frame.feed(data, start, count)
+        self._length += count
+
+    def finish(self, data: Buffer | None = None) -> EncodedBlock:
+        """All of it has come, and some has; `data` is what that was, if it is still there."""
+        return _chosen(self._frame.finish(), Filter.ROWS, self._plan, data, self._length)
+
+
+def grows(plan: Plan) -> bool:
+    """Whether blocks of this plan can be compressed as they come."""
+    return row_frames is not None and plan.filter == Filter.ROWS and plan.width == 2
+
+
+def growing_block(size: int, plan: Plan) -> GrowingBlock | None:
+    """A block of at most `size` bytes that can grow, if the plan is one for which there is a way to do that."""
+    if row_frames is None or not grows(plan):
+        return None
+    return GrowingBlock(row_frames.begin(size, plan.distance), plan)
+
+
+def _chosen(frame: bytes, kind: Filter, plan: Plan, data: Buffer | None, length: int = 0) -> EncodedBlock:
+    """`data` as `frame`, which holds it filtered and compressed, or in another way if that is better.
+
+    None: it has `length` bytes, and is taken out of the frame again where that is not good enough.
+    """
+    if data is not None:
+        length = len(data)
+    if kind == Filter.ROWS and plan.width > 1 and len(frame) * _DRAWING < length:
+        # No noise: a drawing or an overlay, whose repetitions are worth more than its differences.
+        data = _content(frame, kind, plan) if data is None else data
+        plain = _compressors.plain.compress(data)
+        if len(plain) < len(frame):
+            kind, frame = Filter.NONE, plain
+    if len(frame) < length * _WORTHWHILE:
+        width, distance = (plan.width, plan.distance) if kind else (0, 0)
+        checksum = blake3(frame).digest(CHECKSUM_SIZE)
+        return EncodedBlock(Block(len(frame), length, Codec.ZSTD, kind, width, distance, checksum), (frame,))
+    return _raw(_content(frame, kind, plan) if data is None else data)
+
+
+def _raw(data: Buffer) -> EncodedBlock:
+    """`data` as it is."""
     head = _RAW_HEADER.pack(RAW_FRAME, len(data))
     hasher = blake3(head)
     hasher.update(data)
@@ -160,14 +213,8 @@ def encode_block(data: Buffer, plan: Plan) -> EncodedBlock:
     return EncodedBlock(block, (head, data))
 
 
-def _frame(data: Buffer, kind: Filter, plan: Plan) -> bytes:
-    """`data` filtered and compressed."""
-    if kind == Filter.ROWS and plan.width == 2 and compress_rows is not None:
-        frame = compress_rows(data, plan.distance)
-        if frame is not None:
-            return frame
-    compressor = _compressors.plain if kind == Filter.NONE else _compressors.pixels
-    return compressor.compress(filters.apply(data, kind, plan.width, plan.distance))
+def _content(frame: bytes, kind: Filter, plan: Plan) -> Buffer:
+    return filters.undo(_compressors.decompressor.decompress(frame), kind, plan.width, plan.distance)
 
 
 def verify_block(block: Block, stored: Buffer) -> None:

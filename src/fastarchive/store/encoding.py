@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastarchive.store.codec import EncodedBlock, Plan, decode_block, encode_block
+from fastarchive.store.codec import EncodedBlock, GrowingBlock, Plan, decode_block, encode_block, growing_block
 from fastarchive.store.disk import DISK, Disk
 from fastarchive.store.filters import Buffer
 from fastarchive.store.record import Block, Record, encode_record
@@ -92,68 +92,89 @@ class Region:
 class BlockEncoder:
     """Takes content in pieces of any size and cuts it into blocks by regions. Not thread-safe.
 
-    Holds at most one block and one piece.
+    Holds at most one block and one piece; of pixels that are compressed as they come less.
     """
 
     def __init__(self, regions: list[Region], spool: Spool | None = None) -> None:
         self.blocks: list[Block] = []
         self.buffers: list[Buffer] = []
         self.spool = spool
+        self.stored = 0
+        """Bytes of all blocks so far."""
         self._regions = iter(regions)
         self._region = next(self._regions)
         self._left = self._region.length
-        self._parts: list[Buffer] = []
-        self._waiting = 0
-        self._skip_finished()
+        self._parts: list[bytes | memoryview] = []
+        self._growing: GrowingBlock | None = None
+        self._come = 0
+        """Bytes of content that are not in a block yet."""
+        self._wanted = 0
+        """Bytes the next block stands for if enough come."""
+        self._next_region()
 
     @property
     def waiting(self) -> int:
         """Bytes of content that are not in a block yet."""
-        return self._waiting
+        return self._come
 
-    def feed(self, data: Buffer) -> None:
+    def feed(self, data: bytes) -> None:
         """More content; `data` must not change until :meth:`finish`. Raises OSError from the spool."""
-        self._parts.append(data)
-        self._waiting += len(data)
-        if self._waiting >= self._wanted():
-            self._cut(last=False)
+        position, end = 0, len(data)
+        while position < end:
+            if not self._come:
+                self._growing = growing_block(self._wanted, self._region.plan)
+            some = min(end - position, self._wanted - self._come)
+            if self._growing is not None:
+                self._growing.feed(data, position, some)
+            elif some == end:
+                self._parts.append(data)
+            else:
+                piece = memoryview(data)[position : position + some]
+                # What has to wait is copied, so that it doesn't keep a much larger piece alive.
+                self._parts.append(piece if self._come + some == self._wanted else bytes(piece))
+            self._come += some
+            position += some
+            if self._come == self._wanted:
+                self._close_block()
 
     def finish(self) -> None:
         """The content is complete: whatever waits becomes the last block. Raises OSError from the spool."""
-        self._cut(last=True)
+        if self._come:
+            self._close_block()
 
-    def _wanted(self) -> int:
-        """Bytes the next block stands for if enough come."""
-        if self._left is None:
-            return self._region.plan.block_size
-        return self._left if self._region.whole else min(self._left, self._region.plan.block_size)
+    def spill(self, spool: Spool) -> None:
+        """From now on blocks go to `spool`, those there are already first. Raises OSError."""
+        self.spool = spool
+        spool.append(tuple(self.buffers))
+        self.buffers.clear()
 
-    def _cut(self, *, last: bool) -> None:
-        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        view = memoryview(data)
-        position = 0
-        while position < len(view):
-            wanted = self._wanted()
-            if position + wanted > len(view):
-                if not last:
-                    break
-                wanted = len(view) - position
-            self._emit(encode_block(view[position : position + wanted], self._region.plan))
-            position += wanted
-            if self._left is not None:
-                self._left -= wanted
-                self._skip_finished()
-        self._waiting = len(view) - position
-        # What stays is copied, so that it doesn't keep a much larger piece alive.
-        self._parts = [bytes(view[position:])] if self._waiting else []
+    def _close_block(self) -> None:
+        """All that has come is a block."""
+        if self._growing is not None:
+            encoded = self._growing.finish()
+            self._growing = None
+        else:
+            parts = self._parts
+            encoded = encode_block(parts[0] if len(parts) == 1 else b"".join(parts), self._region.plan)
+            self._parts = []
+        if self._left is not None:
+            self._left -= self._come
+        self._come = 0
+        self._emit(encoded)
+        self._next_region()
 
-    def _skip_finished(self) -> None:
+    def _next_region(self) -> None:
         while self._left == 0:
             self._region = next(self._regions)
             self._left = self._region.length
+        if self._left is None:
+            self._wanted = self._region.plan.block_size
+        else:
+            self._wanted = self._left if self._region.whole else min(self._left, self._region.plan.block_size)
 
     def _emit(self, encoded: EncodedBlock) -> None:
         self.blocks.append(encoded.block)
+        self.stored += encoded.block.stored
         if self.spool is not None:
             self.spool.append(encoded.stored)
         else:
