@@ -6,6 +6,7 @@ cost less than the server it measures. It shares no code with the archive. PS3.8
 
 from __future__ import annotations
 
+import io
 import socket
 import struct
 import time
@@ -13,8 +14,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
+from bench.answers import Answers
 from bench.messages import (
     ABORT,
     ASSOCIATE_AC,
@@ -111,7 +113,7 @@ class Requestor:
         """Connects and associates. Raises RequestError when the peer rejects or aborts, OSError without a peer."""
         self._socket = socket.create_connection((host, port), timeout)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._reader = self._socket.makefile("rb", 1 << 20)
+        self._reader = cast(io.BufferedReader, self._socket.makefile("rb", 1 << 20))
         self._message_id = 0
         self._fragments: deque[tuple[int, int, bytes]] = deque()
         self.proposed = tuple(contexts)
@@ -205,20 +207,25 @@ class Requestor:
         context = self.context_of(model)
         start = time.perf_counter()
         self._request(context, {0x0002: model, 0x0100: C_FIND, 0x0700: 0}, identifier)
+        answers = Answers()
         identifiers: list[bytes] = []
         first = 0.0
-        while True:
-            response, data_set = self._response()
-            if not first:
+        while answers.final is None:
+            chunk = self._reader.read1(1 << 20)
+            if not chunk:
+                raise RequestError("the peer closed the connection")
+            answers.feed(chunk)
+            if not first and (answers.identifiers or answers.final):
                 first = time.perf_counter() - start
-            if response.status not in PENDING:
-                return Found(identifiers, response, first, time.perf_counter() - start)
             if receive is not None:
-                receive(data_set)
-                continue
-            identifiers.append(data_set)
-            if len(identifiers) == cancel_after:
+                for identifier_found in answers.identifiers:
+                    receive(identifier_found)
+            elif cancel_after and len(identifiers) < cancel_after <= len(identifiers) + len(answers.identifiers):
                 self._send(context, encode_command({0x0100: C_CANCEL, 0x0120: self._message_id, 0x0800: NO_DATA_SET}))
+            if receive is None:
+                identifiers += answers.identifiers
+            answers.identifiers.clear()
+        return Found(identifiers, answers.final, first, time.perf_counter() - start)
 
     def move(self, model: str, identifier: bytes, destination: str) -> tuple[Response, list[Response]]:
         """C-MOVE; the final response and the pending ones."""
