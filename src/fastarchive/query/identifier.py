@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from fastarchive.dicom.attributes import (
@@ -128,6 +129,10 @@ class FindQuery:
         return tuple(key.tag for key in self.keys if key.use in (Use.BELOW, Use.UNSCOPED, Use.UNSUPPORTED))
 
 
+_SAME_FOR_ALL: Final = ANSWERED_AT_EVERY_LEVEL | {TIMEZONE_OFFSET_FROM_UTC}
+"""The archive's own word, the same for every entity: there is nothing to tell apart by matching."""
+
+
 def parse_find(
     identifier: bytes, encoding: Encoding, model: InformationModel, options: FindOptions | None = None
 ) -> FindQuery:
@@ -137,9 +142,9 @@ def parse_find(
     level = read_level(elements, model)
     character_set = read_character_set(elements, options.declared_character_set)
     check_hierarchy(elements, level, model, character_set, options.relational)
-    scoped = _is_scoped(elements, level, character_set)
+    scoped: bool | None = None
     zone = read_zone(elements) if options.timezone else None
-    matching = replace(options.matching, zone=zone)
+    matching = options.matching if zone is None else replace(options.matching, zone=zone)
     keys: list[Key] = []
     for tag, element in sorted(elements.items()):
         if tag in (QUERY_RETRIEVE_LEVEL, SPECIFIC_CHARACTER_SET):
@@ -147,6 +152,8 @@ def parse_find(
         key = _key(element, level, model, character_set, matching)
         if options.headers and key.use is Use.UNSUPPORTED and tag not in LEVEL_OF:
             key = _header_key(key, element, elements, character_set, matching)
+            if scoped is None:
+                scoped = _is_scoped(elements, level, character_set)
             if key.header is not None and not scoped:
                 key = replace(key, use=Use.UNSCOPED, header=None)
         keys.append(key)
@@ -229,31 +236,36 @@ def _key(
     element: Element, level: Level, model: InformationModel, character_set: CharacterSet, options: MatchingOptions
 ) -> Key:
     tag = element.tag
-    known_vr = vr_of(tag)
-    vr = element.vr if known_vr == "UN" else known_vr
+    key = _return_key(tag, element.vr, level, model)
+    vr, kind = key.vr, key.kind
     if vr == "SQ":
         _check_sequence(element)
-    if tag in ANSWERED_AT_EVERY_LEVEL or tag == TIMEZONE_OFFSET_FROM_UTC:
-        # The archive's own word, the same for every entity: there is nothing to tell apart by matching.
-        return Key(tag, vr, level, level, Kind.OPTIONAL, Use.RETURN)
-    home = model.level_of(tag)
-    if home is None:
-        return Key(tag, vr, level, level, Kind.OPTIONAL, Use.UNSUPPORTED)
-    holder = _holder(tag, level)
-    kind = model.kind_of(tag, home) or Kind.OPTIONAL
-    if home.depth > level.depth:
-        return Key(tag, vr, home, holder, kind, Use.BELOW)
-    if not element.value:
-        return Key(tag, vr, home, holder, kind, Use.RETURN)  # the most common key there is
+    if not element.value or key.use is not Use.RETURN or tag in _SAME_FOR_ALL:
+        return key
     try:
         matcher = compile_matcher(tag, vr, key_text(element, vr, character_set), options)
     except MatchingError as error:
         raise IdentifierError(f"{keyword_of(tag)}: {error.reason}", tag) from error
     if matcher.matching is Matching.UNIVERSAL:
-        return Key(tag, vr, home, holder, kind, Use.RETURN)
+        return key
     if kind is Kind.UNIQUE and matcher.match_unknown:
         matcher = replace(matcher, match_unknown=False)  # every entity has it: it is never unknown (M21)
-    return Key(tag, vr, home, holder, kind, Use.MATCH, matcher)
+    return Key(tag, vr, key.level, key.holder, kind, Use.MATCH, matcher)
+
+
+@lru_cache(maxsize=4096)
+def _return_key(tag: int, vr: str, level: Level, model: InformationModel) -> Key:
+    """A key without a value, or one whose value doesn't matter: the most common keys there are."""
+    known_vr = vr_of(tag)
+    if known_vr != "UN":
+        vr = known_vr
+    if tag in _SAME_FOR_ALL:
+        return Key(tag, vr, level, level, Kind.OPTIONAL, Use.RETURN)
+    home = model.level_of(tag)
+    if home is None:
+        return Key(tag, vr, level, level, Kind.OPTIONAL, Use.UNSUPPORTED)
+    use = Use.BELOW if home.depth > level.depth else Use.RETURN
+    return Key(tag, vr, home, _holder(tag, level), model.kind_of(tag, home) or Kind.OPTIONAL, use)
 
 
 def _is_scoped(elements: dict[int, Element], level: Level, character_set: CharacterSet) -> bool:

@@ -185,6 +185,29 @@ class Responder:
         return converted
 
 
+_prepared: Final[dict[tuple[object, ...], Responder]] = {}
+"""Responders of queries that ask for the same, whatever they match: a viewer asks the same few again and again."""
+_MOST_PREPARED: Final = 256
+
+
+def responder_to(
+    query: FindQuery, encoding: Encoding, retrieve_ae: str, availability: Availability | None = None
+) -> Responder:
+    """A :class:`Responder`, one that was made before if it would be the same."""
+    returns = query.returns
+    if availability is not None or query.header_keys or any(key.creator for key in query.keys):
+        return Responder(query, encoding, retrieve_ae, availability)
+    unsupported = bool(query.unsupported)
+    shape = (query.level, encoding, retrieve_ae, query.zone, query.character_set.terms, unsupported)
+    identity = (*shape, *[(key.tag, key.vr) for key in returns])
+    known = _prepared.get(identity)
+    if known is None:
+        if len(_prepared) >= _MOST_PREPARED:
+            _prepared.clear()
+        known = _prepared[identity] = Responder(query, encoding, retrieve_ae)
+    return known
+
+
 def _constants(query: FindQuery, retrieve_ae: str, *, everything_online: bool) -> dict[int, Element]:
     """What is the same in every answer, by tag."""
     constants = {

@@ -25,7 +25,7 @@ from fastarchive.query.headers import HeaderReader, TooManyHeaders
 from fastarchive.query.identifier import IdentifierError, parse_find
 from fastarchive.query.options import FindOptions
 from fastarchive.query.plan import Lookup, TooMuchToLookAt, Trace, plan
-from fastarchive.query.respond import Responder
+from fastarchive.query.respond import responder_to
 from fastarchive.services import status
 from fastarchive.services.answers import NO_ANSWERS, Answerer, Answers
 from fastarchive.services.context import Limits, ServiceContext
@@ -133,7 +133,8 @@ async def handle(association: Association, message: Message, context: ServiceCon
         context.metrics.unexpected_errors.labels(service="C-FIND").inc()
         end = _FAILED
     finally:
-        context.queries.submit(search.close)
+        if not search.ended:
+            context.queries.submit(search.close)
         context.running_queries[caller] -= 1
         if not context.running_queries[caller]:
             del context.running_queries[caller]
@@ -217,6 +218,8 @@ class _Search:
         self._longest = longest
         self.level: Level | None = None
         self.answered = 0
+        self.ended = False
+        """Whether the last page was found: there is nothing to let go of."""
         self.limits = limits
         self._archive = archive
         self._command = command
@@ -249,20 +252,24 @@ class _Search:
             self._pages = self._search()
         answers = next(self._pages, None)
         if answers is None:
-            return _Page(NO_ANSWERS, last=True)
+            return self._last(NO_ANSWERS)
         while self._is_lookup and answers.count < _BURST:  # another visit would cost more than looking for the end
             more = next(self._pages, None)
             if more is None:
-                return _Page(answers, last=True)
+                return self._last(answers)
             answers += more
         return _Page(answers, last=False)
+
+    def _last(self, answers: Answers) -> _Page:
+        self.ended = True
+        return _Page(answers, last=True)
 
     def _search(self) -> Iterator[Answers]:
         query = parse_find(self._identifier, self._encoding, self._model, self._options)
         self.level = query.level
         view = self._archive.index.view()
         damage = availability(view, self._archive.damage.marks()) if INSTANCE_AVAILABILITY in query.asked else None
-        responder = Responder(query, self._encoding, self._retrieve_ae, damage)
+        responder = responder_to(query, self._encoding, self._retrieve_ae, damage)
         pending = _pending(self._command, responder.pending_status)
         answerer = Answerer(responder, query.level.depth, pending, self._context_id, self._longest)
         how = plan(query, view)
