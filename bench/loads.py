@@ -68,7 +68,14 @@ def replayed_load(directory: Path, source: Path, *, seed: int) -> Load:
     replay = Replay(source, seed)
     if replay.skipped:
         progress(f"{len(replay.skipped)} files in {source} can't be sent, {replay.skipped[0].name} for one")
+    if replay.unnamed:
+        progress(
+            f"{len(replay.unnamed)} files in {source} name their SOP Class or Instance UID under the VR UN, which DCMTK's "
+            f"programs can't send: left out, {replay.unnamed[0].name} for one"
+        )
     written = replay.write(directory, 1)
+    if not written:
+        raise RuntimeError(f"{source} holds no file that DCMTK's programs can send")
     size = sum(path.stat().st_size for path in written)
     folders = list(dict.fromkeys(path.parent for path in written))
     return Load(folders, {str(path): uids for path, uids in written.items()}, size / len(written))

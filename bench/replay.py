@@ -217,6 +217,9 @@ class _File:
     study: str
     series: str
     patient_id: str
+    plainly_named: bool
+    """Whether its SOP Class and Instance UID have the VR UI, and not UN (PS3.5 6.2.2): DCMTK's senders take these UIDs
+    out of the data set and send the text of the bytes' hexadecimal digits instead of one under UN."""
 
 
 class Replay:
@@ -227,6 +230,8 @@ class Replay:
         self._seed = seed
         self.skipped: list[Path] = []
         """What is no DICOM file, or has no SOP class, study or series."""
+        self.unnamed: list[Path] = []
+        """What `write` leaves out, because DCMTK's programs can't send it."""
         self._series: dict[tuple[str, str], list[_File]] = {}
         for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
             file = _look(path)
@@ -234,6 +239,8 @@ class Replay:
                 self.skipped.append(path)
             else:
                 self._series.setdefault((file.study, file.series), []).append(file)
+                if not file.plainly_named:
+                    self.unnamed.append(path)
         if not self._series:
             raise RuntimeError(f"{folder} holds no DICOM files that can be sent")
 
@@ -262,14 +269,15 @@ class Replay:
                 )
 
     def write(self, output: Path, copies: int) -> dict[Path, tuple[str, str, str]]:
-        """Write so many copies of all files, a folder for each series; UIDs of study, series and instance by path."""
+        """Write so many copies of all files that DCMTK's programs can send, a folder for each series; UIDs of study,
+        series and instance by path."""
         written = {}
         for copy in range(copies):
             mapping = fresh_uids(self._seed, copy)
             for place, series in enumerate(self._series.values()):
                 folder = output / f"{copy:04d}-{place:05d}"
                 folder.mkdir(parents=True, exist_ok=True)
-                for number, file in enumerate(series):
+                for number, file in enumerate(file for file in series if file.plainly_named):
                     path = folder / f"{number:05d}.dcm"
                     path.write_bytes(file_with_fresh_uids(file.path.read_bytes(), file.transfer_syntax, mapping))
                     written[path] = (mapping(file.study), mapping(file.series), mapping(file.sop_instance))
@@ -283,6 +291,8 @@ def _look(path: Path) -> _File | None:
     """What a file is; None for what cannot be sent."""
     try:
         read = dcmread(path, stop_before_pixels=True, specific_tags=_HEADER)
+        # Before they are decoded, for pydicom then takes the VR of its dictionary instead of UN.
+        under = {getattr(read.get_item(name), "VR", None) for name in ("SOPClassUID", "SOPInstanceUID")}
         file = _File(
             path=path,
             sop_class=str(read.SOPClassUID),
@@ -291,6 +301,7 @@ def _look(path: Path) -> _File | None:
             study=str(read.StudyInstanceUID),
             series=str(read.SeriesInstanceUID),
             patient_id=str(read.get("PatientID") or ""),
+            plainly_named="UN" not in under,
         )
         with_fresh_uids(data_set_of(path), file.transfer_syntax, lambda uid: uid)
     except (InvalidDicomError, AttributeError, OSError, ValueError, zlib.error):

@@ -155,6 +155,17 @@ def test_copies_are_written_as_files(tmp_path: Path) -> None:
     assert {len(data_set_of(path)) for path in paths} == {len(data_set_of(sample("CT_small.dcm")))}
 
 
+def test_what_dcmtk_cannot_send_is_replayed_by_the_own_sender_alone(tmp_path: Path) -> None:
+    # All elements of these two have the VR UN, and both have the same SOP Instance UID.
+    for name in ("CT_small.dcm", "rtdose_rle.dcm", "rtdose_rle_1frame.dcm"):
+        shutil.copy(sample(name), tmp_path)
+    replay = Replay(tmp_path, seed=5)
+    assert [path.name for path in replay.unnamed] == ["rtdose_rle.dcm", "rtdose_rle_1frame.dcm"]
+    sent = list(islice(replay.stream(), 3))
+    assert sorted({one.sop_class for one in sent}) == ["1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.481.2"]
+    assert len(replay.write(tmp_path / "written", 1)) == 1
+
+
 def test_a_folder_without_dicom_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no DICOM files"):
         Replay(tmp_path)
