@@ -70,7 +70,7 @@ def replayed_load(directory: Path, source: Path, *, seed: int) -> Load:
         progress(f"{len(replay.skipped)} files in {source} can't be sent, {replay.skipped[0].name} for one")
     if replay.unnamed:
         progress(
-            f"{len(replay.unnamed)} files in {source} name their SOP Class or Instance UID under the VR UN, which DCMTK's "
+            f"{len(replay.unnamed)} files in {source} have a SOP Class or Instance UID under the VR UN, which DCMTK's "
             f"programs can't send: left out, {replay.unnamed[0].name} for one"
         )
     written = replay.write(directory, 1)
