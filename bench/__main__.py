@@ -12,6 +12,7 @@ from bench.senders import MissingTool
 SCENARIOS = {
     "run": "a scenario file: mixed work in open and closed loops, steps, soaks; tables and plots",
     "ingest": "C-STORE: slices a second, processor time a slice, memory, latency",
+    "filled": "C-STORE to archives that hold millions, beside an empty one",
     "query": "C-FIND: latency of the usual questions",
     "retrieve": "C-GET and C-MOVE of a series: slices a second, processor time a slice",
     "import": "files taken in from a folder",

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -191,7 +192,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cores", default="", help="pin the servers to so many cores in turn, e.g. 1,2")
     parser.add_argument("--fill", type=int, default=0, help="instances of 10 KB stored before anything is measured")
     parser.add_argument(
-        "--prefilled", type=Path, metavar="FOLDER", help="archives in FOLDER/NAME, used as they are, filled up and kept"
+        "--prefilled", type=Path, metavar="FOLDER", help="archives in FOLDER/NAME, measured through copies"
     )
     parser.add_argument("--syncs", action=switch, default=False, help="also count sync calls, in a run under strace")
     parser.add_argument("--workers", type=int, help="worker processes of fastarchive (default: as it decides)")
@@ -215,12 +216,12 @@ def run(options: argparse.Namespace) -> int:
         for number, (repeat, pinning, nodelay, associations, name) in enumerate(
             product(range(options.repeats), cores or [None], ways, counts, makers)
         ):
-            folder = kept.folder(name, makers[name]) if kept else Path(place) / "peer"
+            folder = Path(place) / "peer"
             peer = makers[name](folder, nodelay)
             if pinning is not None:
                 peer.prefix = pinned(pinning)
             seed = loads.seed(number)
-            with peer:
+            with kept.place(name, makers[name], peer) if kept else nullcontext(), peer:
                 if options.sender == "own":
                     outcome = measure_own(
                         peer, options.slices, associations,
@@ -233,10 +234,7 @@ def run(options: argparse.Namespace) -> int:
                     sender = StoreScu if options.sender == "storescu" else DcmSend
                     outcome = measure(peer, load, associations, nodelay=nodelay, sender=sender)
             outcome = replace(outcome, cores=pinning, held_before=kept.count(name) if kept else None)
-            if kept:
-                kept.add(name, outcome.acknowledged)
-            else:
-                shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             outcomes.append(outcome)
             progress(
                 f"[{time.monotonic() - started:5.0f} s] {repeat + 1}/{options.repeats} {name} "
@@ -262,9 +260,7 @@ def run(options: argparse.Namespace) -> int:
             print(f"- {name}: {PEERS[name].remark}" + (f"; counted: {counted[name]}" if name in counted else ""))
     if options.json:
         syncs = {name: asdict(one) | {"per_instance": one.per_instance} for name, one in counted.items()}
-        write_json(
-            options.json, "ingest", _plain(options) | {"syncs": syncs}, [asdict(outcome) for outcome in outcomes]
-        )
+        write_json(options.json, "ingest", plain(options) | {"syncs": syncs}, [asdict(outcome) for outcome in outcomes])
     return 1 if any(one.missing for one in outcomes if one.peer == Fastarchive.name) else 0
 
 
@@ -300,5 +296,6 @@ def _maker(kind: type[Peer], workers: int | None) -> Callable[[Path, bool], Peer
     return lambda folder, nodelay: kind(folder, nodelay=nodelay)
 
 
-def _plain(options: argparse.Namespace) -> dict[str, Any]:
+def plain(options: argparse.Namespace) -> dict[str, Any]:
+    """The options for JSON."""
     return {name: value for name, value in vars(options).items() if not callable(value)}

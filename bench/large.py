@@ -7,18 +7,16 @@ every run begins alike. Each answer is checked against the population, which is 
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from bench.copies import copied
 from bench.engine import Address
 from bench.expected import KINDS, Kind, questions
 from bench.filling import prepare
@@ -97,11 +95,11 @@ def measure(options: argparse.Namespace, size: str) -> Size:
     progress(f"{size}: working out the right answers")
     asked = questions(population, options.questions)
     copy = options.kept / f"{size}.running"
-    with linked(folder, copy):
-        archive = Fastarchive(copy, workers=options.workers, options=["--verify-days", "0"])
+    archive = Fastarchive(copy, workers=options.workers, options=["--verify-days", "0"])
+    with copied(folder, copy, archive.frozen):
         begun = time.perf_counter()
         with archive:
-            found = Size(size, count(folder), time.perf_counter() - begun, [])
+            found = Size(size, archive.count(), time.perf_counter() - begun, [])
             progress(f"{size}: ready after {found.ready_seconds:.2f} s")
             assert archive.pid is not None
             wait_idle(archive.pid, 60)
@@ -137,28 +135,6 @@ def is_indexed(folder: Path) -> bool:
         return bool(Snapshot(found.searcher()).checkpoint.next_rowid > 1)
     except ValueError:  # none there, or of another version
         return False
-
-
-def count(folder: Path) -> int:
-    """How many instances the packs of a filled folder hold."""
-    from fastarchive.upkeep.reindex import count_records
-
-    return count_records(folder)
-
-
-@contextmanager
-def linked(folder: Path, copy: Path) -> Iterator[None]:
-    """A copy of a data folder by hard links while a `with` block runs: nothing in it is ever changed in place."""
-    shutil.rmtree(copy, ignore_errors=True)
-    for part in ("packs", "index"):
-        (copy / part).mkdir(parents=True)
-        for name in os.listdir(folder / part):  # noqa: PTH208
-            if not name.endswith(".lock"):
-                os.link(folder / part / name, copy / part / name)
-    try:
-        yield
-    finally:
-        shutil.rmtree(copy, ignore_errors=True)
 
 
 def ask_kinds(

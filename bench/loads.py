@@ -7,13 +7,15 @@ import random
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.copies import copied
 from bench.engine import Address
 from bench.fleet import Fleet, Phase, Progress, Stored, prefilling
 from bench.modality import Modality, Scanner, write_files
-from bench.peers import Peer
+from bench.peers import Elsewhere, Peer
 from bench.process import wait_idle
 from bench.replay import Replay
 from bench.report import progress
@@ -116,16 +118,26 @@ class Loads:
 
 
 class Kept:
-    """Archives that stay between runs, each in a folder of its own, with a note of how many instances it holds."""
+    """Archives that stay as they are, each in a folder of its own, with a note of how many instances it holds."""
 
     def __init__(self, directory: Path, options: argparse.Namespace) -> None:
         self._directory = directory
         self._options = options
         self._ready: set[str] = set()
 
+    def place(self, name: str, make: Callable[[Path, bool], Peer], peer: Peer) -> AbstractContextManager[object]:
+        """What a kept archive looks like, in the folder of `peer` while a `with` block runs: a copy. A server elsewhere
+        is filled up, and that is all. Raises RuntimeError when there can be no copy."""
+        folder = self.folder(name, make)
+        if isinstance(peer, Elsewhere):
+            return nullcontext()
+        if not peer.movable:
+            raise RuntimeError(f"{peer.name} can't be measured from a copy of its folder")
+        return copied(folder, peer.directory, peer.frozen)
+
     def folder(self, name: str, make: Callable[[Path, bool], Peer]) -> Path:
-        """The folder of an archive, which is filled up the first time it is asked for. Raises RuntimeError when the
-        archive refuses some of it."""
+        """The folder of an archive, filled up to as many as --fill says the first time it is asked for. Raises
+        RuntimeError when the archive refuses some of it."""
         folder = self._directory / name
         if name not in self._ready:
             self._directory.mkdir(parents=True, exist_ok=True)

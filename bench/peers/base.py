@@ -42,6 +42,8 @@ class Peer(abc.ABC):
     ae_title: str = "ANY-SCP"
     prefix: Sequence[str] = ()
     """What its command line is prefixed with: `taskset` to pin it, `strace` to count its syncs."""
+    movable: ClassVar[bool] = False
+    """Whether it works from a copy of its folder in another place."""
     start_deadline: ClassVar[float] = 60.0
 
     def __init__(
@@ -143,6 +145,10 @@ class Peer(abc.ABC):
     def inventory(self) -> dict[str, int]:
         """What its folder holds, by name, as far as it says something about how it will go on; cheap."""
         return {}
+
+    def count(self) -> int | None:
+        """About how many instances its folder holds; None when only asking it would tell."""
+        return None
 
     def frozen(self, path: Path) -> bool:
         """Whether it never changes this file of its folder in place, so that a hard link is as good as a copy."""

@@ -45,6 +45,7 @@ class StoreScp(Peer):
     name = "storescp"
     remark = "never syncs, no compression, no index"
     ae_title = "STORESCP"
+    movable = True
     options: ClassVar[tuple[str, ...]] = ("--fork", "+B", "-pdu", "131072", "-pm")
 
     @property

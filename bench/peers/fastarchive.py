@@ -17,6 +17,7 @@ class Fastarchive(Peer):
     name = "fastarchive"
     remark = "fdatasync before the acknowledgement, lossless compression, queryable at once"
     ae_title = "FASTARCHIVE"
+    movable = True
 
     def __init__(
         self,
@@ -40,6 +41,12 @@ class Fastarchive(Peer):
             with contextlib.suppress(OSError, ValueError):  # replaced while we looked
                 segments += len(json.loads(meta.read_text())["segments"])
         return {"segments": segments, "packs": sum(1 for _ in self.directory.glob("packs/*.pack"))}
+
+    def count(self) -> int:
+        """What the seals of its packs say, and a walk over those without one."""
+        from fastarchive.upkeep.reindex import count_records
+
+        return count_records(self.directory)
 
     def frozen(self, path: Path) -> bool:
         """Sealed packs (docs/format.md: the seal is at 512 of the header page), and files of index segments."""

@@ -18,6 +18,7 @@ class Orthanc(Peer):
     name = "orthanc"
     remark = "fdatasync of each file, no compression; its SQLite index is not synced per instance"
     ae_title = "ORTHANC"
+    movable = True
     settings: ClassVar[dict[str, Any]] = {}
 
     def __init__(

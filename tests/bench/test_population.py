@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from bench import filling, population
+from bench.copies import copied
 from bench.expected import KINDS, questions
-from bench.large import linked
+from bench.peers import Fastarchive
 from bench.population import Population
 from bench.questions import unique_key
 from fastarchive.archive import Archive
@@ -66,7 +67,8 @@ def test_what_it_expects_is_what_an_archive_filled_with_it_answers(
     encoding = encoding_of(EXPLICIT)
     known = model_of("1.2.840.10008.5.1.4.1.2.2.1")
     assert known is not None
-    with linked(folder, tmp_path / "copy"), Archive.open(tmp_path / "copy", read_only=True) as archive:
+    copy = Fastarchive(tmp_path / "copy")
+    with copied(folder, copy.directory, copy.frozen), Archive.open(tmp_path / "copy", read_only=True) as archive:
         view = archive.index.view()
         assert view.tail_length == 0
         assert view.counts() == {
