@@ -261,6 +261,14 @@ class Metrics:
             self.unexpected_errors.labels(service=service)
         for kind in PROCESSES:
             self.process_restarts.labels(kind=kind)
+        self._suboperations = Counts(
+            {
+                (service, outcome): self.suboperations.labels(service=service, outcome=outcome)
+                for service in ("C-MOVE", "C-GET")
+                for outcome in SUBOPERATION_OUTCOMES
+            }
+        )
+        self._sent = Counts({service: self.retrieve_bytes.labels(service=service) for service in ("C-MOVE", "C-GET")})
         self._received = Counts({"": self.store_bytes})
         self._instances = Counts(
             {
@@ -279,8 +287,16 @@ class Metrics:
         self._instances.add((outcome, self.ae_label(calling_ae)))
         self._received.add("", size)
 
+    def count_suboperation(self, service: str, outcome: str) -> None:
+        """Count one sub-operation of "C-MOVE" or "C-GET"; `outcome` is one of :data:`SUBOPERATION_OUTCOMES`."""
+        self._suboperations.add((service, outcome))
+
+    def count_sent(self, service: str, size: int) -> None:
+        """Count the bytes of a data set sent by "C-MOVE" or "C-GET"."""
+        self._sent.add(service, size)
+
     def flush(self) -> None:
-        """Hand what C-STORE noted over to Prometheus; to be called every second or so."""
+        """Hand what C-STORE and its sub-operations noted over to Prometheus; to be called every second or so."""
         for durations in (
             self.store_receive,
             self.store_digest,
@@ -291,6 +307,8 @@ class Metrics:
             durations.flush()
         self._instances.flush()
         self._received.flush()
+        self._suboperations.flush()
+        self._sent.flush()
 
 
 def exposition(metrics: Metrics) -> bytes:

@@ -22,11 +22,13 @@ from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE
 from fastarchive.native.build import BuildError, build
 from fastarchive.native.loading import libraries
 from fastarchive.native.pixels import RowFrames
+from fastarchive.native.unpacking import Unpacking
 from fastarchive.store import filters
 from fastarchive.store.filters import Filter
 
 LIBRARIES = libraries()
 FRAMES = {name: RowFrames(path) for name, path in LIBRARIES.items()}
+UNPACKING = {name: Unpacking(path) for name, path in LIBRARIES.items()}
 WIDTH = 2
 _decompressor = zstandard.ZstdDecompressor()
 
@@ -55,6 +57,11 @@ def check_frame(data: bytes, distance: int, pieces: list[int], missing: int = 0)
         assert zstandard.get_frame_parameters(frame).content_size == len(data)
         got = _decompressor.decompress(frame)
         assert got == expected, f"{name}, {len(data)} bytes, distance {distance}: {_first_difference(got, expected)}"
+        unpacked = bytearray(len(data))
+        if UNPACKING[name](frame, distance, unpacked):
+            assert unpacked == data, f"{name}, unpacked: {_first_difference(bytes(unpacked), data)}"
+        else:  # too short for a header of literals
+            assert len(data) < 1000, f"{name}, {len(data)} bytes: not unpacked"
 
 
 def _first_difference(got: bytes, expected: bytes) -> str:
@@ -144,6 +151,30 @@ def test_pixels_come_back_and_no_larger_than_zstd_makes_them(deviation: float, s
     zstd = zstandard.ZstdCompressor(compression_params=parameters)
     usual = zstd.compress(filters.apply(data, Filter.ROWS, WIDTH, 128))
     assert len(frame) <= len(usual) * 1.01
+
+
+@settings(max_examples=60, deadline=None)
+@given(pieces(), st.integers(0, 1 << 30), st.integers(1, 255), st.booleans())
+def test_a_damaged_frame_writes_nothing_beyond_its_room(data: bytes, at: int, flip: int, cut: bool) -> None:
+    frame = _frame(FRAMES[native.VARIANT], data, 5, [len(data)], len(data))
+    damaged = bytearray(frame)
+    damaged[at % len(frame)] ^= flip
+    if cut:
+        del damaged[at % len(frame) :]
+    for unpack in UNPACKING.values():
+        guarded = bytearray(len(data) + 64)
+        unpack(bytes(damaged), 5, memoryview(guarded)[: len(data)])
+        assert not any(guarded[len(data) :])
+        assert not unpack(frame, 5, bytearray(len(data) + 1))
+
+
+@settings(max_examples=30, deadline=None)
+@given(pieces(), st.integers(1, 9))
+def test_frames_of_zstd_are_left_to_it_or_read_as_it_reads_them(data: bytes, level: int) -> None:
+    frame = zstandard.ZstdCompressor(level=level).compress(filters.apply(data, Filter.ROWS, WIDTH, 7))
+    for unpack in UNPACKING.values():
+        unpacked = bytearray(len(data))
+        assert not unpack(frame, 7, unpacked) or unpacked == data
 
 
 _values = st.binary(max_size=40).map(lambda value: value + b" " * (len(value) % 2))

@@ -98,6 +98,11 @@ class FakeAssociation:
         self.writes += 1
         self._keep(context_id, command, data_set)
 
+    async def send_encoded(
+        self, context_id: int, command: bytes, data_set: bytes | Iterable[bytes] | AsyncIterable[bytes] | None
+    ) -> None:
+        await self.send(context_id, decode_command(command), data_set)
+
     longest_fragment: int = 16_378
 
     async def send_framed(self, messages: bytes) -> None:

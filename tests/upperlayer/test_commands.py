@@ -19,6 +19,7 @@ from fastarchive.upperlayer.commands import (
     Command,
     CommandError,
     CommandField,
+    StoreRequests,
     _decode_any,
     _decode_store_request,
     decode_command,
@@ -160,6 +161,25 @@ def test_pynetdicom_reads_our_responses(command: Command, message: type, primiti
     if command.remaining is not None:
         assert read.NumberOfRemainingSuboperations == 1
         assert read.NumberOfWarningSuboperations == 4
+
+
+@given(uids, uids, numbers, numbers, st.none() | st.tuples(titles, numbers))
+def test_store_requests_by_the_thousand_are_as_single_ones(
+    sop_class: str, instance: str, message_id: int, priority: int, originator: tuple[str, int] | None
+) -> None:
+    title, original = originator or ("", None)
+    command = Command(
+        field=CommandField.C_STORE_RQ,
+        message_id=message_id,
+        affected_sop_class=sop_class,
+        affected_sop_instance=instance,
+        priority=priority,
+        has_data_set=True,
+        move_originator=title,
+        move_originator_message_id=original,
+    )
+    requests = StoreRequests(sop_class, priority=priority, move_originator=title, move_originator_message_id=original)
+    assert requests.encode(message_id, instance) == encode_command(command)
 
 
 @pytest.mark.parametrize("status", [0, 0xFF00, 0xA700])

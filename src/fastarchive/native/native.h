@@ -26,4 +26,7 @@ static inline uint64_t load64(const uint8_t *from)
     return value;
 }
 
+/* What the filter ROWS for 16-bit samples made of `size` bytes, `distance` 8-byte words a row, undone into `out`. */
+void fastarchive_restore_rows(const uint8_t *planes, size_t size, size_t distance, uint8_t *out);
+
 #endif

@@ -100,9 +100,6 @@ class _Retrieval:
         self._started = perf_counter()
         self._reported: float | None = None
         self._reported_remaining = len(found)
-        self._outcomes = {
-            outcome: context.metrics.suboperations.labels(service=service, outcome=outcome.value) for outcome in Outcome
-        }
 
     @classmethod
     async def begin(
@@ -144,7 +141,7 @@ class _Retrieval:
     def count(self, instance: Instance, outcome: Outcome) -> None:
         """Count a sub-operation that is done."""
         self.tally.count(instance, outcome)
-        self._outcomes[outcome].inc()
+        self.context.metrics.count_suboperation(self.service, outcome.value)
 
     def count_failed(self, rest: Iterable[Instance]) -> None:
         """Count sub-operations that can't be performed any more."""

@@ -1,12 +1,12 @@
-"""Sending stored instances as C-STORE sub-operations, the next one being read while one is on the wire."""
+"""Sending stored instances as C-STORE sub-operations, the next ones being read while some are on the wire."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
-from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from fastarchive.archive import Archive
@@ -17,7 +17,7 @@ from fastarchive.services.faults import log_unexpected
 from fastarchive.services.suboperations import Instance, Outcome, choose_context, why_declined
 from fastarchive.services.threads import Threads
 from fastarchive.store.blobs import DamagedInstance, Reader
-from fastarchive.upperlayer import Association, AssociationAborted, Command, CommandField, PresentationContext
+from fastarchive.upperlayer import Association, AssociationAborted, CommandField, PresentationContext, StoreRequests
 
 __all__ = ["Originator", "Sender", "even"]
 
@@ -27,6 +27,9 @@ _MEDIUM_PRIORITY: Final = 0x0000
 _UNEXPECTED_PDU: Final = (2, 2)
 _PIECES_AT_A_TIME: Final = 2
 """Chunks of a large instance that one visit to a worker thread brings."""
+_MOST_AT_A_TIME: Final = 64
+_BYTES_AT_A_TIME: Final = 4 << 20
+"""Instances, and bytes of them, that one visit to a worker thread brings."""
 
 
 class Originator(NamedTuple):
@@ -59,7 +62,8 @@ class Sender:
         self._contexts = tuple(carrier.contexts.values())
         self._declined: set[tuple[str, str]] = set()
         self._message_id = 0
-        self._bytes = context.metrics.retrieve_bytes.labels(service=service)
+        self._service = service
+        self._requests: dict[str, StoreRequests] = {}
         self.responses = 0
         """Answers the other side gave: as long as it is 0 there is no sign that it works at all."""
 
@@ -69,21 +73,24 @@ class Sender:
         Whoever iterates may stop at any time. Raises AssociationError when the association is over; the instance after
         the last one told of was under way then.
         """
-        next_one: asyncio.Future[_Ready | None] | None = None
+        batches = _batches(instances)
+        coming = self._prepare(next(batches, ()))
         try:
-            for index, instance in enumerate(instances):
-                coming = next_one or self._prepare(instance)
-                next_one = None
-                ready = await coming
-                if index + 1 < len(instances):
-                    next_one = self._prepare(instances[index + 1])
-                yield instance, Outcome.FAILED if ready is None else await self._store(instance, ready)
+            for following in chain(batches, ((),)):
+                batch = await coming
+                coming = self._prepare(following)
+                while batch:
+                    instance, ready = batch.popleft()
+                    yield instance, Outcome.FAILED if ready is None else await self._store(instance, ready)
         finally:
-            if next_one is not None:
-                next_one.cancel()
+            coming.cancel()
 
-    def _prepare(self, instance: Instance) -> asyncio.Future[_Ready | None]:
-        return self._context.retrieves.start(partial(self._read, instance))
+    def _prepare(self, batch: Sequence[Instance]) -> asyncio.Future[deque[tuple[Instance, _Ready | None]]]:
+        if not batch:
+            nothing: asyncio.Future[deque[tuple[Instance, _Ready | None]]] = asyncio.get_running_loop().create_future()
+            nothing.set_result(deque())
+            return nothing
+        return self._context.retrieves.start(lambda: deque((instance, self._read(instance)) for instance in batch))
 
     def _read(self, instance: Instance) -> _Ready | None:
         """In a worker thread: choose the context and read the instance; None if it can't be sent.
@@ -122,29 +129,30 @@ class Sender:
         """One C-STORE request and its response."""
         carrier = self._carrier
         self._message_id = self._message_id % 0xFFFF + 1
-        request = Command(
-            field=CommandField.C_STORE_RQ,
-            message_id=self._message_id,
-            affected_sop_class=instance.sop_class,
-            affected_sop_instance=instance.sop_instance,
-            priority=_MEDIUM_PRIORITY,
-            has_data_set=True,
-            move_originator=self._originator.ae_title if self._originator else "",
-            move_originator_message_id=self._originator.message_id if self._originator else None,
-        )
+        requests = self._requests.get(instance.sop_class)
+        if requests is None:
+            originator = self._originator
+            requests = self._requests[instance.sop_class] = StoreRequests(
+                instance.sop_class,
+                priority=_MEDIUM_PRIORITY,
+                move_originator=originator.ae_title if originator else "",
+                move_originator_message_id=originator.message_id if originator else None,
+            )
+        request = requests.encode(self._message_id, instance.sop_instance)
         if ready.whole is not None:
-            await carrier.send(ready.presentation.id, request, ready.whole)
-            self._bytes.inc(sum(map(len, ready.whole)))
+            await carrier.send_encoded(ready.presentation.id, request, ready.whole)
+            size = sum(map(len, ready.whole))
         else:
             pieces = _Pieces(self._context, instance, ready.presentation.transfer_syntax)
             try:
-                await carrier.send(ready.presentation.id, request, pieces.read())
+                await carrier.send_encoded(ready.presentation.id, request, pieces.read())
             except (DamagedInstance, ConversionError, OSError) as error:
                 # Half a data set can't be taken back: without an end to it the association is of no more use.
                 _note(self._context, instance, error)
                 await carrier.abort()
                 raise AssociationAborted("a data set could not be sent to its end") from error
-            self._bytes.inc(pieces.size)
+            size = pieces.size
+        self._context.metrics.count_sent(self._service, size)
         response = await carrier.receive(self._context.limits.response_seconds)
         if response is None:
             raise AssociationAborted("released in place of a response")
@@ -196,6 +204,18 @@ def _note(context: ServiceContext, instance: Instance, error: Exception) -> None
     else:
         log_unexpected(_log, "reading an instance", error)
         context.metrics.unexpected_errors.labels(service="read").inc()
+
+
+def _batches(instances: Sequence[Instance]) -> Iterator[Sequence[Instance]]:
+    """Few instances first, so that the first one is soon on its way; then as many as are worth a visit to a thread."""
+    start, most = 0, 1
+    while start < len(instances):
+        end, size = start + 1, instances[start].length
+        while end < len(instances) and end - start < most and size + instances[end].length <= _BYTES_AT_A_TIME:
+            size += instances[end].length
+            end += 1
+        yield instances[start:end]
+        start, most = end, min(2 * most, _MOST_AT_A_TIME)
 
 
 class _Pieces:

@@ -11,9 +11,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from blake3 import blake3
 
-from fastarchive.store.codec import DamagedBlock, decode_block, verify_block
+from fastarchive.store.codec import DamagedBlock, decode_block, decode_into, verify_block
 from fastarchive.store.damage import DamageList, Mark
 from fastarchive.store.filters import Buffer
 from fastarchive.store.pack import pack_path
@@ -31,6 +32,8 @@ from fastarchive.store.record import (
 OPEN_PACKS: Final = 128
 _READ_WHOLE: Final = 4 << 20
 _METADATA_READ: Final = 4096
+_TOGETHER: Final = 1 << 20
+"""Bytes of a data set that are read into one piece; copying what is stored as it is would cost more for larger ones."""
 
 
 class DamagedInstance(Exception):
@@ -121,19 +124,37 @@ class Reader:
         Where nothing is handed out before everything is there, the digest alone says that it is right. Only if it isn't
         the checksums of the blocks have to tell which of them to look for elsewhere.
         """
+        try:
+            pieces = self._together() if self.record.length <= _TOGETHER else self._apart()
+        except (DamagedBlock, DamagedInstance):
+            pieces = []
+        return pieces or list(self.chunks())
+
+    def _together(self) -> list[Buffer]:
+        """All of it in one piece, whose digest takes one pass; empty if it isn't right."""
+        record = self.record
+        whole = np.empty(record.length, np.uint8).data
+        position, written = self._content_start(), 0
+        for block in record.blocks:
+            end = written + block.raw
+            if end > len(whole):
+                return []
+            decode_into(block, self._stored(position, block.stored), whole[written:end])
+            position += block.stored
+            written = end
+        right = written == len(whole) and record.kind in WITH_CONTENT and blake3(whole).digest() == record.digest
+        return [whole] if right else []
+
+    def _apart(self) -> list[Buffer]:
+        """Block by block; empty if it isn't right."""
         pieces: list[Buffer] = []
         hasher = blake3()
         position = self._content_start()
-        try:
-            for block in self.record.blocks:
-                pieces.append(decode_block(block, self._stored(position, block.stored)))
-                hasher.update(pieces[-1])
-                position += block.stored
-            if self.record.kind in WITH_CONTENT and hasher.digest() == self.record.digest:
-                return pieces
-        except (DamagedBlock, DamagedInstance):
-            pass
-        return list(self.chunks())
+        for block in self.record.blocks:
+            pieces.append(decode_block(block, self._stored(position, block.stored)))
+            hasher.update(pieces[-1])
+            position += block.stored
+        return pieces if self.record.kind in WITH_CONTENT and hasher.digest() == self.record.digest else []
 
     def verify(self) -> None:
         """Verify the checksum of every block as it is stored, which takes a fraction of the time of decoding it.

@@ -10,12 +10,14 @@ import threading
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import numpy as np
 import zstandard
 from blake3 import blake3
 
 from fastarchive.dicom.elements import Header
 from fastarchive.dicom.transfer_syntaxes import Encoding
 from fastarchive.native.pixels import RowFrame, row_frames
+from fastarchive.native.unpacking import unpack_rows
 from fastarchive.store import filters
 from fastarchive.store.filters import Buffer, Filter
 from fastarchive.store.record import Block, Codec
@@ -231,8 +233,7 @@ def decode_block(block: Block, stored: Buffer) -> Buffer:
         try:
             if zstandard.get_frame_parameters(stored).content_size != block.raw or block.raw > MAXIMUM_BLOCK:
                 raise DamagedBlock("a block's frame is longer than the block")
-            frame = _compressors.decompressor.decompress(stored, max_output_size=block.raw)
-            content = filters.undo(frame, block.filter, block.width, block.distance)
+            content = _unframe(block, stored)
         except (zstandard.ZstdError, ValueError) as error:
             raise DamagedBlock(f"a block can't be decoded: {error}") from error
     else:
@@ -240,6 +241,28 @@ def decode_block(block: Block, stored: Buffer) -> Buffer:
     if len(content) != block.raw:
         raise DamagedBlock("a block has another length than was written")
     return content
+
+
+def decode_into(block: Block, stored: Buffer, out: memoryview) -> None:
+    """As :func:`decode_block`, into `out`, which has the block's length in bytes."""
+    if not _unpack(block, stored, out):
+        out[:] = decode_block(block, stored)
+
+
+def _unframe(block: Block, stored: Buffer) -> Buffer:
+    """Decompressed and with the filter undone. Raises ZstdError and ValueError."""
+    if block.filter == Filter.ROWS:
+        content = np.empty(block.raw, np.uint8).data
+        if _unpack(block, stored, content):
+            return content
+    frame = _compressors.decompressor.decompress(stored, max_output_size=block.raw)
+    return filters.undo(frame, block.filter, block.width, block.distance)
+
+
+def _unpack(block: Block, stored: Buffer, out: memoryview) -> bool:
+    """Whether the block is one that C reads alone, which is then in `out`."""
+    is_ours = block.filter == Filter.ROWS and block.width == 2 and block.codec == Codec.ZSTD
+    return is_ours and unpack_rows is not None and unpack_rows(stored, block.distance, out)
 
 
 def _rows_help(data: Buffer, plan: Plan) -> bool:

@@ -7,7 +7,14 @@ intent in, bytes out. `connection`, `messages`, `association`, `acceptor` and
 
 from fastarchive.upperlayer.acceptor import Drain, serve
 from fastarchive.upperlayer.association import Association
-from fastarchive.upperlayer.commands import Command, CommandError, CommandField, decode_command, encode_command
+from fastarchive.upperlayer.commands import (
+    Command,
+    CommandError,
+    CommandField,
+    StoreRequests,
+    decode_command,
+    encode_command,
+)
 from fastarchive.upperlayer.errors import (
     AssociationAborted,
     AssociationError,
@@ -45,6 +52,7 @@ __all__ = [
     "ProposedContext",
     "ProtocolError",
     "RemoteProtocolError",
+    "StoreRequests",
     "Timeouts",
     "UserIdentity",
     "connect",

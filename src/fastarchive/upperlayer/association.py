@@ -119,14 +119,22 @@ class Association:
         pieces, a cancellation) aborts the association, which would be of no use any more.
         Raises LocalProtocolError, AssociationAborted, AssociationTimeout, CommandError.
         """
-        if context_id not in self.contexts:
-            raise LocalProtocolError(f"presentation context {context_id} was not accepted")
         if command.has_data_set is (data_set is None):
             raise LocalProtocolError("the command says otherwise about a data set than what is to be sent")
-        encoded = encode_command(command)
+        await self.send_encoded(context_id, encode_command(command), data_set)
+
+    async def send_encoded(
+        self,
+        context_id: int,
+        command: bytes,
+        data_set: Piece | Iterable[Piece] | AsyncIterable[Piece] | None,
+    ) -> None:
+        """As send(), for a command set that is encoded already and says rightly whether a data set follows."""
+        if context_id not in self.contexts:
+            raise LocalProtocolError(f"presentation context {context_id} was not accepted")
         async with self._sending:
             self._may_send()
-            head = frame_command(context_id, encoded, self.longest_fragment)
+            head = frame_command(context_id, command, self.longest_fragment)
             if data_set is None:
                 self._connection.write([head])
             elif isinstance(data_set, Piece) and len(data_set) <= _BATCH:

@@ -346,3 +346,31 @@ def _encode_plain_response(c: Command) -> bytes:
         uid += b"\0" * (len(uid) & 1)
         body += _ELEMENT_HEADER.pack(0, 0x1000, len(uid)) + uid
     return _GROUP_LENGTH.pack(0, 0, 4, len(body)) + body
+
+
+class StoreRequests:
+    """C-STORE-RQ command sets (PS3.7 9.3.1.1) that differ in Message ID and SOP Instance UID only, by the thousand.
+
+    `move_originator` and its Message ID belong to the sub-operations of a C-MOVE. Raises CommandError as
+    encode_command() would.
+    """
+
+    def __init__(
+        self,
+        affected_sop_class: str,
+        *,
+        priority: int,
+        move_originator: str = "",
+        move_originator_message_id: int | None = None,
+    ) -> None:
+        self._head = _uid(0x0002, affected_sop_class) + _unsigned(0x0100, CommandField.C_STORE_RQ)
+        self._middle = _unsigned(0x0700, priority) + _unsigned(0x0800, DATA_SET_FOLLOWS)
+        self._tail = _text(0x1030, move_originator) if move_originator else b""
+        if move_originator_message_id is not None:
+            self._tail += _unsigned(0x1031, move_originator_message_id)
+
+    def encode(self, message_id: int, affected_sop_instance: str) -> bytes:
+        """The command set, which says that a data set follows."""
+        instance = _encoded_uid(0x1000, affected_sop_instance)
+        body = b"".join((self._head, _unsigned(0x0110, message_id), self._middle, instance, self._tail))
+        return _GROUP_LENGTH.pack(0, 0, 4, len(body)) + body
