@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from fastarchive.dicom.attributes import Level
 from fastarchive.index.documents import KEY_SEPARATOR, Document
-from fastarchive.index.table import encode_table
+from fastarchive.index.encoded import instance_values
+from fastarchive.index.table import encode_table, table_values
 from fastarchive.store.record import Location
 
 _LEVELS: Final = tuple(Level)
@@ -21,6 +22,7 @@ _INSTANCE: Final = struct.Struct("<BQQQQQQQQ32s6H")
 _ENTITY: Final = struct.Struct("<BQIII5H")
 # Where the lengths of patient, study and series are, the first of the strings.
 _THREE: Final = struct.Struct("<3H")
+_FIVE, _SIX = struct.Struct("<5H"), struct.Struct("<6H")
 _INSTANCE_LENGTHS, _INSTANCE_STRINGS = _INSTANCE.size - 12, _INSTANCE.size - 6
 _ENTITY_LENGTHS, _ENTITY_STRINGS = _ENTITY.size - 10, _ENTITY.size - 4
 
@@ -87,6 +89,7 @@ def decode_row(row: bytes) -> Document:
     document = StoredDocument.__new__(StoredDocument)
     document.row = row
     document.level = _LEVELS[row[0]]
+    document._elements = None
     return document
 
 
@@ -109,6 +112,14 @@ class StoredDocument(Document):
         patient, study, series = _THREE.unpack(lengths)
         return lengths + row[start : start + patient + study + series]
 
+    def pick(self, tags: tuple[int, ...]) -> list[bytes]:
+        if self._elements is not None:
+            return super().pick(tags)
+        row = self.row
+        if self.level is Level.IMAGE:
+            return instance_values(row, _INSTANCE.size + sum(_SIX.unpack_from(row, _INSTANCE_LENGTHS)), tags)
+        return table_values(row, _ENTITY.size + sum(_FIVE.unpack_from(row, _ENTITY_LENGTHS)), tags)
+
     def __getattr__(self, name: str) -> Any:
         if name == "row" or name not in Document.__slots__:
             raise AttributeError(name)
@@ -117,7 +128,7 @@ class StoredDocument(Document):
 
 
 def _take_apart(document: Document, row: bytes) -> None:
-    document._elements = document._origins = None
+    document._origins = None
     if document.level is Level.IMAGE:
         (
             _,

@@ -9,7 +9,9 @@ leave it out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 from time import perf_counter
 from typing import Final, TypeVar
 
@@ -24,6 +26,11 @@ from fastarchive.query.plan import Lookup, Plan, Scan, Select, Trace, Walk
 
 PAGE: Final = 500
 """How many entities are looked up, or taken from the tail, at a time."""
+DECIDED: Final = 250
+"""How many entities are looked at between two pages where each has to be decided on: some milliseconds of work, which
+is how soon a search that nobody waits for any more makes room for others."""
+LARGE: Final = 1000
+"""How many entities a page has at most where each is an answer."""
 REMEMBERED: Final = 4_000
 """How many entities of a level above are kept at hand for the next page."""
 
@@ -55,7 +62,7 @@ def _select(step: Select, view: View, trace: Trace) -> Generator[list[Match], No
         (criterion.level.depth, decider(criterion)) for criterion in step.criteria if criterion.level is not step.level
     ]
     work = trace.of(step)
-    pages = _documents(step.source, view, trace)
+    pages = _documents(step.source, view, trace, DECIDED if own else LARGE)
     while True:
         started = perf_counter()
         page = next(pages, None)
@@ -70,21 +77,21 @@ def _select(step: Select, view: View, trace: Trace) -> Generator[list[Match], No
         yield found
 
 
-def _documents(source: Lookup | Scan | Walk, view: View, trace: Trace) -> Iterator[Sequence[Document]]:
+def _documents(source: Lookup | Scan | Walk, view: View, trace: Trace, page_size: int) -> Iterator[Sequence[Document]]:
     match source:
         case Lookup(level, keys):
             for some in _slices(keys):
                 yield view.get_many(level, some)
         case Scan(level, condition):
             yield from _slices(view.tail_documents(level))
-            yield from view.pages(level, condition)
+            yield from view.pages(level, condition, page_size=page_size)
         case Walk(level, parents, condition):
             yield from _slices(view.tail_documents(level))
             for found in _select(parents, view, trace):
                 above = {document.key: document for match in found if (document := match[parents.level.depth])}
                 if above:
                     below = Term(UNIQUE_KEYS[parents.level], tuple({_uid(one) for one in above.values()}))
-                    for page in view.pages(level, And((below, condition))):
+                    for page in view.pages(level, And((below, condition)), page_size=page_size):
                         # Two studies may use one Series Instance UID; only these parents' children count.
                         yield [document for document in page if document.key_at(parents.level) in above]
 
@@ -113,23 +120,23 @@ class Joiner:
         criteria: each with the depth of the level it is of.
         """
         if not self._joins:
-            return [_match((None,) * self._level.depth, document) for document in page]
+            return _matches((None,) * self._level.depth, page)
         ancestries = [document.ancestry for document in page]
         families = dict(zip(ancestries, page, strict=True))
         above = self._above(list(families.values()))
         accepted = {
-            ancestry: found
-            for ancestry, found in zip(families, above, strict=True)
-            if all((document := found[depth]) is not None and accepts(document) for depth, accepts in criteria)
+            ancestry: uppers
+            for ancestry, uppers in zip(families, above, strict=True)
+            if all((document := uppers[depth]) is not None and accepts(document) for depth, accepts in criteria)
         }
         if len(accepted) == 1 and len(families) == 1:
             (only,) = accepted.values()
-            return [_match(only, document) for document in page]
-        return [
-            _match(found, document)
-            for ancestry, document in zip(ancestries, page, strict=True)
-            if (found := accepted.get(ancestry)) is not None
-        ]
+            return _matches(only, page)
+        found: list[Match] = []
+        for ancestry, family in groupby(zip(ancestries, page, strict=True), itemgetter(0)):
+            if (uppers := accepted.get(ancestry)) is not None:
+                found += _matches(uppers, [document for _, document in family])
+        return found
 
     def _above(self, documents: Sequence[Document]) -> list[tuple[Document | None, ...]]:
         """For each document those above it, by depth."""
@@ -154,8 +161,12 @@ class Joiner:
         return [known.get(key) for key in keys]
 
 
-def _match(above: tuple[Document | None, ...], document: Document) -> Match:
-    return Match._make((*above, document, *_BELOW[len(above)]))
+def _matches(above: tuple[Document | None, ...], documents: Iterable[Document]) -> list[Match]:
+    """Entities below the same ones. Match's own constructor would cost as much as reading an entity."""
+    new, below = tuple.__new__, _BELOW[len(above)]
+    if not below:
+        return [new(Match, (*above, document)) for document in documents]
+    return [new(Match, (*above, document, *below)) for document in documents]
 
 
 def _slices(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
