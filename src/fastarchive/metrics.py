@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from typing import Final
+from typing import Final, NamedTuple
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -50,6 +50,14 @@ CLOSINGS: Final = ("released", "rejected", "aborted", "peer-aborted", "timeout",
 SERVICES: Final = ("C-ECHO", "C-STORE", "C-FIND", "C-MOVE", "C-GET", "read")
 PROCESSES: Final = ("worker", "indexer")
 REJECTIONS: Final = ("called-ae-title", "calling-ae-title", "limit", "protocol", OTHER)
+
+
+class _FindTallies(NamedTuple):
+    """What is noted of the C-FIND requests of one model and level."""
+
+    first: Durations
+    whole: Durations
+    answers: Counts[str]
 
 
 class Metrics:
@@ -255,8 +263,6 @@ class Metrics:
                 self.suboperations.labels(service=service, outcome=outcome)
             self.retrieve_bytes.labels(service=service)
             self.retrieve_duration.labels(service=service)
-        for outcome in ("success", "cancelled", "refused", "failed", "aborted"):
-            self.find_requests.labels(outcome=outcome)
         for service in SERVICES:
             self.unexpected_errors.labels(service=service)
         for kind in PROCESSES:
@@ -269,6 +275,9 @@ class Metrics:
             }
         )
         self._sent = Counts({service: self.retrieve_bytes.labels(service=service) for service in ("C-MOVE", "C-GET")})
+        outcomes = ("success", "cancelled", "refused", "failed", "aborted")
+        self._requests = Counts({outcome: self.find_requests.labels(outcome=outcome) for outcome in outcomes})
+        self._finds: dict[tuple[str, str], _FindTallies] = {}
         self._received = Counts({"": self.store_bytes})
         self._instances = Counts(
             {
@@ -287,6 +296,24 @@ class Metrics:
         self._instances.add((outcome, self.ae_label(calling_ae)))
         self._received.add("", size)
 
+    def count_find(self, outcome: str) -> None:
+        """Count one C-FIND request; `outcome`: success, cancelled, refused, failed or aborted."""
+        self._requests.add(outcome)
+
+    def time_find(self, model: str, level: str, *, first: float, whole: float, answers: int) -> None:
+        """Seconds to the first answer of a C-FIND and to the final response, and how many answers there were."""
+        labels = (model, level)
+        tallies = self._finds.get(labels)
+        if tallies is None:
+            tallies = self._finds[labels] = _FindTallies(
+                Durations(self.find_first_answer.labels(*labels)),
+                Durations(self.find_duration.labels(*labels)),
+                Counts({"": self.find_answers.labels(*labels)}),
+            )
+        tallies.first.observe(first)
+        tallies.whole.observe(whole)
+        tallies.answers.add("", answers)
+
     def count_suboperation(self, service: str, outcome: str) -> None:
         """Count one sub-operation of "C-MOVE" or "C-GET"; `outcome` is one of :data:`SUBOPERATION_OUTCOMES`."""
         self._suboperations.add((service, outcome))
@@ -296,7 +323,7 @@ class Metrics:
         self._sent.add(service, size)
 
     def flush(self) -> None:
-        """Hand what C-STORE and its sub-operations noted over to Prometheus; to be called every second or so."""
+        """Hand what was noted of operations over to Prometheus; to be called every second or so."""
         for durations in (
             self.store_receive,
             self.store_digest,
@@ -309,6 +336,11 @@ class Metrics:
         self._received.flush()
         self._suboperations.flush()
         self._sent.flush()
+        self._requests.flush()
+        for tallies in list(self._finds.values()):
+            tallies.first.flush()
+            tallies.whole.flush()
+            tallies.answers.flush()
 
 
 def exposition(metrics: Metrics) -> bytes:

@@ -95,7 +95,7 @@ async def handle(association: Association, message: Message, context: ServiceCon
     limits = context.limits_for(caller)
     if limits.find_queries and context.running_queries[caller] >= limits.find_queries:
         response = response_to(command, _TOO_BUSY.status, comment=_TOO_BUSY.comment)
-        context.metrics.find_requests.labels(outcome=_TOO_BUSY.outcome).inc()
+        context.metrics.count_find(_TOO_BUSY.outcome)
         await association.send(message.context.id, response)
         return
     context.running_queries[caller] += 1
@@ -120,7 +120,7 @@ async def handle(association: Association, message: Message, context: ServiceCon
     try:
         end = await _stream(association, message, context, search, watch)
     except AssociationError:
-        context.metrics.find_requests.labels(outcome="aborted").inc()
+        context.metrics.count_find("aborted")
         raise
     except IdentifierError as error:
         end = _End(error.status, "refused", error.comment, tuple(error.offending))
@@ -324,15 +324,13 @@ class _Watch:
     def finished(self, level: Level | None, answers: int, end: _End) -> None:
         """The final response was sent; `level` is None if the identifier could not be read."""
         metrics = self._metrics
-        metrics.find_requests.labels(outcome=end.outcome).inc()
+        metrics.count_find(end.outcome)
         if level is None:
             _log.info("C-FIND from %s refused: %04XH %s", self._caller, end.status, end.comment)
             return
         whole = perf_counter() - self._started
-        labels = (self._model, level.value)
-        metrics.find_first_answer.labels(*labels).observe(whole if self._first is None else self._first)
-        metrics.find_duration.labels(*labels).observe(whole)
-        metrics.find_answers.labels(*labels).inc(answers)
+        first = whole if self._first is None else self._first
+        metrics.time_find(self._model, level.value, first=first, whole=whole, answers=answers)
         _log.debug(
             "C-FIND %s from %s: %d answers in %.1f ms, %04XH",
             level.value,
