@@ -6,12 +6,24 @@ about everything above them: :class:`Template` recognises that by comparing byte
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from fastarchive.dicom.attributes import LEVEL_OF, MODALITY, PATIENT_ID, Level
 from fastarchive.dicom.charsets import CharacterSet
 from fastarchive.index.documents import Contribution, patient_key, text_values
-from fastarchive.index.encoded import BELOW_SERIES, BINARY_VRS, COMMON_TAGS, LONG_VRS, PADDING, SHORT, TEXT_VRS, walk
+from fastarchive.index.encoded import (
+    BELOW_SERIES,
+    BINARY_VRS,
+    COMMON_TAGS,
+    LONG_VRS,
+    PADDING,
+    SHORT,
+    TEXT_VRS,
+    encode_elements,
+    walk,
+)
+from fastarchive.native import attributes as native
 from fastarchive.store.record import Location, Record
 
 _ESCAPE: Final = b"\x1b"
@@ -22,7 +34,7 @@ _MOST_SHAPES: Final = 16
 def contribution_of(record: Record, location: Location) -> Contribution:
     """What `record` says, by level. Never fails: what can't be decoded is replaced, what is malformed left out."""
     attributes = record.attributes
-    elements = _by_level(attributes, _transcoder(attributes))
+    elements, encoded = _by_level(attributes, _transcoder(attributes))
     modality = text_values(elements[Level.SERIES].get(MODALITY, b""), "CS")
     patient_id = patient_key(elements[Level.PATIENT].get(PATIENT_ID, b""))
     if not patient_id:
@@ -36,12 +48,47 @@ def contribution_of(record: Record, location: Location) -> Contribution:
         sop_class=record.sop_class,
         modality=modality[0] if modality else "",
         elements=elements,
+        encoded=encoded,
     )
 
 
-def _by_level(data: bytes, transcode: CharacterSet | None) -> dict[Level, dict[int, bytes]]:
-    """The elements that say something by the level they describe, text in UTF-8."""
-    # A walk written out: this runs for every series.
+KINDS: Final = native.Kinds(
+    {
+        tag: (native.EVERY_LEVEL if tag not in LEVEL_OF else LEVEL_OF[tag].depth)
+        + (native.BELOW_SERIES if tag in BELOW_SERIES else 0)
+        for tag in COMMON_TAGS | LEVEL_OF.keys()
+    }
+    | dict.fromkeys(BELOW_SERIES - LEVEL_OF.keys() - COMMON_TAGS, native.NONE + native.BELOW_SERIES)
+)
+"""What each attribute describes, for the functions in C."""
+
+
+def _by_level(data: bytes, transcode: CharacterSet | None) -> tuple[dict[Level, dict[int, bytes]], bytes]:
+    """The elements that say something by the level they describe, text in UTF-8; those of the instance encoded, too."""
+    if native.split is None or (found := native.split(data, KINDS)) is None:
+        return split_by_level(data, transcode)
+    patient: dict[int, bytes] = {}
+    study: dict[int, bytes] = {}
+    series: dict[int, bytes] = {}
+    image: dict[int, bytes] = {}
+    levels = (patient, study, series, image)
+    places, encoded = found
+    transcoded = False
+    for kind, text_vr, tag, start, end in places:
+        value = data[start:end]
+        if text_vr and transcode is not None:
+            value = transcode.decode(value, text_vr.to_bytes(2, "little").decode()).encode()
+            transcoded = transcoded or kind >= native.IMAGE
+        if kind == native.EVERY_LEVEL:
+            patient[tag] = study[tag] = series[tag] = image[tag] = value
+        else:
+            levels[kind][tag] = value
+    elements = {Level.PATIENT: patient, Level.STUDY: study, Level.SERIES: series, Level.IMAGE: image}
+    return elements, encode_elements(image) if transcoded else encoded
+
+
+def split_by_level(data: bytes, transcode: CharacterSet | None) -> tuple[dict[Level, dict[int, bytes]], bytes]:
+    """The same by Python alone, and for elements in any order."""
     patient: dict[int, bytes] = {}
     study: dict[int, bytes] = {}
     series: dict[int, bytes] = {}
@@ -70,7 +117,7 @@ def _by_level(data: bytes, transcode: CharacterSet | None) -> dict[Level, dict[i
             places[level][tag] = value
         elif tag in COMMON_TAGS:
             patient[tag] = study[tag] = series[tag] = image[tag] = value
-    return places
+    return places, encode_elements(image)
 
 
 def _transcoder(attributes: bytes) -> CharacterSet | None:
@@ -91,6 +138,12 @@ class _Shape(NamedTuple):
     slices: list[tuple[int, int]]
 
 
+def instance_part_by(first: bytes) -> Callable[[bytes], bytes | None]:
+    """:meth:`Template.instance_part` of the template of the attributes `first`."""
+    part = native.instance_part
+    return Template(first).instance_part if part is None else lambda attributes: part(first, attributes, KINDS)
+
+
 class Template:
     """What a record said above the level of instances, as the bytes it said it with.
 
@@ -98,13 +151,15 @@ class Template:
     says which bytes are not those values: one comparison of two long integers instead of a walk.
     """
 
-    __slots__ = ("_common", "_shapes", "_static")
+    __slots__ = ("_common", "_learnt", "_shapes", "_static")
 
     def __init__(self, attributes: bytes) -> None:
         self._shapes: dict[int, _Shape] = {}
         self._common = b""
         self._static: bytes | None = None
+        self._learnt = False
         self.instance_part(attributes)
+        self._learnt = True
 
     def instance_part(self, attributes: bytes) -> bytes | None:
         """The elements of the instance, encoded, if everything else is as in the template; else None."""
@@ -138,6 +193,8 @@ class Template:
         static.append(attributes[position:])
         joined = b"".join(static)
         if self._static is None:
+            if self._learnt:
+                return None  # the first one had such text
             self._static, self._common = joined, b"".join(common)
         elif joined != self._static:
             return None

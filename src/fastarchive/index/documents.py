@@ -62,6 +62,13 @@ class Contribution(NamedTuple):
     sop_class: str
     modality: str
     elements: Mapping[Level, dict[int, bytes]]
+    encoded: bytes | None = None
+    """The elements of the instance, encoded, if they were needed that way."""
+
+    @property
+    def instance_elements(self) -> bytes:
+        """The elements of the instance, as they are kept in a row."""
+        return encode_elements(self.elements[Level.IMAGE]) if self.encoded is None else self.encoded
 
     @property
     def patient(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from fastarchive.dicom.attributes import Level
 from fastarchive.index.contributions import contribution_of
 from fastarchive.index.documents import Document
-from fastarchive.index.encoded import encode_elements
 from fastarchive.store.record import Location, Record
 
 
@@ -29,7 +28,7 @@ def instance_document(record: Record, location: Location, patient: str, encoded:
 def whole_document(record: Record, location: Location) -> Document:
     """Of the record alone; the patient is the one it names itself."""
     contribution = contribution_of(record, location)
-    elements = encode_elements(contribution.elements[Level.IMAGE])
+    elements = contribution.instance_elements
     return instance_document(record, location, contribution.patient, elements)
 
 

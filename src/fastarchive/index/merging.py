@@ -6,13 +6,13 @@ the next one says the same.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from fastarchive.dicom.attributes import Level
-from fastarchive.index.contributions import Template, contribution_of
+from fastarchive.index.contributions import contribution_of, instance_part_by
 from fastarchive.index.disagreements import DISAGREEMENT, decode_tags, disagreeing
 from fastarchive.index.documents import Contribution, Document, Order, add, blank, series_key
-from fastarchive.index.encoded import encode_elements
 from fastarchive.index.instances import instance_document
 from fastarchive.index.overlay import Overlay
 from fastarchive.index.remaking import Remaking
@@ -24,19 +24,19 @@ _MOST_OPEN_SERIES: Final = 4096
 class _OpenSeries:
     """A series being received: its documents, and what its last record said of everything above the instance."""
 
-    __slots__ = ("_attributes", "_template", "keys", "order", "patient", "series", "study")
+    __slots__ = ("_attributes", "_part", "keys", "order", "patient", "series", "study")
 
     def __init__(self, series: Document, study: Document, patient: Document, attributes: bytes, order: Order) -> None:
         self.series, self.study, self.patient = series, study, patient
         self._attributes, self.order = attributes, order
-        self._template: Template | None = None
+        self._part: Callable[[bytes], bytes | None] | None = None
         self.keys = dict.fromkeys([(document.level, document.key) for document in (series, study, patient)])
 
     def instance_part(self, attributes: bytes) -> bytes | None:
         """As :meth:`Template.instance_part`; the template is made for the second instance, which many never have."""
-        if self._template is None:
-            self._template = Template(self._attributes)
-        return self._template.instance_part(attributes)
+        if self._part is None:
+            self._part = instance_part_by(self._attributes)
+        return self._part(attributes)
 
 
 class Merging:
@@ -60,7 +60,7 @@ class Merging:
             encoded = opened.instance_part(record.attributes)
         if opened is None or encoded is None:
             contribution = contribution_of(record, location)
-            encoded = encode_elements(contribution.elements[Level.IMAGE])
+            encoded = contribution.instance_elements
             opened = self._merge(contribution, record.attributes)
             if self._remaking.studies:
                 self._remaking.remember(location, record)

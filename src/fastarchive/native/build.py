@@ -9,9 +9,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-VERSION = 5
+VERSION = 6
 """Of the functions' signatures: a library of another version, left from before, is not loaded."""
-SOURCES = ("answers.c", "decoding.c", "entropy.c", "frames.c", "headers.c", "pixels.c", "rows.c", "unpack.c")
+SOURCES = (
+    "answers.c",
+    "attributes.c",
+    "decoding.c",
+    "entropy.c",
+    "frames.c",
+    "headers.c",
+    "pixels.c",
+    "rows.c",
+    "unpack.c",
+)
 FLAGS = ("-O3", "-std=c11", "-Wall", "-Wextra", "-fPIC", "-shared", "-fvisibility=hidden")
 VARIANTS = {
     "baseline": (),
