@@ -284,6 +284,10 @@ def peer_makers(options: argparse.Namespace) -> dict[str, Callable[[Path, bool],
             raise SystemExit(f"unknown peer {name!r}; there are {', '.join(PEERS)}")
         makers[name] = _maker(PEERS[name], options.workers)
     for address in options.also:
+        try:
+            Elsewhere(address)
+        except ValueError as error:
+            raise RuntimeError(str(error)) from None
         makers[address] = lambda _folder, _nodelay, address=address: Elsewhere(address)  # type: ignore[misc] # default binds the loop's value
     if not makers:
         raise SystemExit("nothing to measure: name an archive with --peers or --also")

@@ -84,7 +84,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run it; 1 when fastarchive lost something, answered wrongly, or a soak found growth."""
-    scenario = load(options.scenario, options.set)
+    return measure_all(load(options.scenario, options.set), options)
+
+
+def measure_all(scenario: Scenario, options: argparse.Namespace) -> int:
+    """Run a scenario against all archives the options name; 1 as `run` does."""
     seed = options.seed if options.seed is not None else scenario.seed
     seed = random.randrange(1, 1_000_000) if seed is None else seed
     makers = peer_makers(options)
@@ -102,6 +106,7 @@ def run(options: argparse.Namespace) -> int:
                 folder = Path(place) / "archive"
                 peer = make(folder, True)
                 peer.destinations |= destinations
+                peer.calling = options.calling
                 if count is not None:
                     peer.prefix = pinned(count)
                 progress(f"{name}{f', pinned to {count} of the cores' if count else ''}: {scenario.title}, seed {seed}")

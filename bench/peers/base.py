@@ -40,6 +40,8 @@ class Peer(abc.ABC):
     remark: ClassVar[str]
     """What the reader of a table must know about its durability and settings."""
     ae_title: str = "ANY-SCP"
+    calling: str = "BENCH"
+    """The AE title it is asked under."""
     prefix: Sequence[str] = ()
     """What its command line is prefixed with: `taskset` to pin it, `strace` to count its syncs."""
     movable: ClassVar[bool] = False
@@ -140,7 +142,9 @@ class Peer(abc.ABC):
 
     def associate(self, *contexts: Context, timeout: float = 60.0) -> Requestor:
         """An association with it."""
-        return Requestor(self.host, self.dicom_port, contexts, called=self.ae_title, timeout=timeout)
+        return Requestor(
+            self.host, self.dicom_port, contexts, calling=self.calling, called=self.ae_title, timeout=timeout
+        )
 
     def inventory(self) -> dict[str, int]:
         """What its folder holds, by name, as far as it says something about how it will go on; cheap."""
