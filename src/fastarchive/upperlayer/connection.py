@@ -21,8 +21,7 @@ from fastarchive.upperlayer.errors import (
     AssociationTimeout,
     RemoteProtocolError,
 )
-from fastarchive.upperlayer.machine import (
-    PROVIDER,
+from fastarchive.upperlayer.events import (
     Aborted,
     AssociationEstablished,
     AssociationRefused,
@@ -31,9 +30,12 @@ from fastarchive.upperlayer.machine import (
     ConnectionLost,
     DataReceived,
     Event,
-    Machine,
     Released,
     ReleaseRequested,
+)
+from fastarchive.upperlayer.machine import (
+    PROVIDER,
+    Machine,
 )
 from fastarchive.upperlayer.messages import Crowd, Inbox
 from fastarchive.upperlayer.negotiation import Agreement

@@ -11,12 +11,23 @@ runs. Nothing here waits, reads a clock, or keeps more than one command set or A
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from fastarchive.upperlayer.commands import Command, CommandError, decode_command
+from fastarchive.upperlayer.commands import CommandError, decode_command
 from fastarchive.upperlayer.errors import LocalProtocolError, RemoteProtocolError
+from fastarchive.upperlayer.events import (
+    Aborted,
+    AssociationEstablished,
+    AssociationRefused,
+    AssociationRequested,
+    CommandReceived,
+    ConnectionLost,
+    DataReceived,
+    Event,
+    Released,
+    ReleaseRequested,
+)
 from fastarchive.upperlayer.negotiation import Agreement, PresentationContext, agreement
 from fastarchive.upperlayer.pdu import (
     A_ABORT,
@@ -57,81 +68,6 @@ class AbortReason(IntEnum):
     UNEXPECTED_PARAMETER = 5
     INVALID_PARAMETER = 6
 
-
-@dataclass(frozen=True, slots=True)
-class AssociationRequested:
-    """A-ASSOCIATE indication: answer with accept() or reject()."""
-
-    request: AssociateRequest
-
-
-@dataclass(frozen=True, slots=True)
-class AssociationEstablished:
-    """A-ASSOCIATE confirmation, accepted."""
-
-    agreement: Agreement
-
-
-@dataclass(frozen=True, slots=True)
-class AssociationRefused:
-    """A-ASSOCIATE confirmation, rejected."""
-
-    reject: AssociateReject
-
-
-@dataclass(slots=True)  # these two are made by the thousand: frozen ones take four times as long
-class CommandReceived:
-    """A whole command set. When it announces a data set, DataReceived events follow, the last of them marked."""
-
-    context: PresentationContext
-    command: Command
-
-
-@dataclass(slots=True)
-class DataReceived:
-    """Some bytes of the data set of the last command, as much as arrived; may be empty when `last`."""
-
-    data: bytes
-    last: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseRequested:
-    """A-RELEASE indication: answer with answer_release(), once what is under way is done. `collision`: while our own
-    request was on its way (PS3.8 7.2.2.8)."""
-
-    collision: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    """A-RELEASE confirmation. In a collision on the acceptor's side answer_release() is still due."""
-
-
-@dataclass(frozen=True, slots=True)
-class Aborted:
-    """A-ABORT indication of the peer."""
-
-    source: int
-    reason: int
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionLost:
-    """A-P-ABORT indication: the transport connection closed while an association was on."""
-
-
-Event = (
-    AssociationRequested
-    | AssociationEstablished
-    | AssociationRefused
-    | CommandReceived
-    | DataReceived
-    | ReleaseRequested
-    | Released
-    | Aborted
-    | ConnectionLost
-)
 
 _TRIGGERS = {
     A_ASSOCIATE_RQ: Trigger.ASSOCIATE_RQ_PDU,
@@ -271,18 +207,19 @@ class Machine:
         while position < end and not self._deaf:
             reading = self._reading
             if reading == _FRAGMENT:
-                stop = min(position + self._fragment_left, end)
-                self._fragment_left -= stop - position
-                whole = not self._fragment_left
                 if self._fragment_control & COMMAND_FRAGMENT:
+                    stop = min(position + self._fragment_left, end)
+                    self._fragment_left -= stop - position
                     self._command += data[position:stop]
-                    if whole:
+                    if not self._fragment_left:
                         yield from self._end_fragment()
                 else:
+                    stop, pieces = self._gather(data, position, end)
+                    whole = not self._fragment_left
                     last = whole and bool(self._fragment_control & LAST_FRAGMENT)
                     if last:
                         self._data_context = 0
-                    yield DataReceived(bytes(data[position:stop]), last)
+                    yield DataReceived(bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces), last)
                     if whole:
                         self._after_fragment()
                 position = stop
@@ -316,6 +253,33 @@ class Machine:
                     self._begin_fragment(*PDV_HEADER.unpack(header))
                     if not self._fragment_left:
                         yield from self._end_fragment()
+
+    def _gather(self, data: memoryview, position: int, end: int) -> tuple[int, list[memoryview]]:
+        """What there is of the data set from `position` within a fragment on, over all PDUs that hold nothing but the
+        next fragment of it, and where that ends. Whatever comes differently is left to the others here to judge."""
+        left, control, context_id = self._fragment_left, self._fragment_control, self._data_context
+        pieces: list[memoryview] = []
+        while True:
+            start, position = position, min(position + left, end)
+            pieces.append(data[start:position])
+            left -= position - start
+            if left or control or self._pdu_left or end - position < DATA_HEADERS.size:
+                break
+            kind, length, fragment, context, following = DATA_HEADERS.unpack_from(data, position)
+            if (
+                kind != P_DATA_TF
+                or length > self._maximum_length
+                or fragment + 4 != length
+                or fragment <= 2
+                or context != context_id
+                or following & COMMAND_FRAGMENT
+                or self.state is not _ESTABLISHED
+            ):
+                break
+            position += DATA_HEADERS.size
+            left, control = fragment - 2, following
+        self._fragment_left, self._fragment_control = left, control
+        return position, pieces
 
     def _takes_data(self, data: memoryview, position: int) -> bool:
         """Whether a P-DATA-TF is next, as nearly always while an association is on; its first PDV is begun then. Raises
