@@ -18,7 +18,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from bench.encoding import EXPLICIT_LITTLE
-from bench.engine import Address, Clock, Engine, Lane
+from bench.engine import Address, Clock, Engine
+from bench.lane import Lane
 from bench.modality import Scanner
 from bench.replay import Replay
 from bench.scenario import FindWork, RetrieveWork, Scenario, StoreWork

@@ -13,8 +13,9 @@ from pynetdicom import AE, evt
 
 from bench.arrival import Arrival, Pace
 from bench.encoding import EXPLICIT_LITTLE
-from bench.engine import Address, Clock, Engine, Lane
+from bench.engine import Address, Clock, Engine
 from bench.headers import CT_IMAGE_STORAGE
+from bench.lane import Lane
 from bench.modality import Scanner
 from bench.stock import Stock
 from bench.tally import Tally
