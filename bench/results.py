@@ -61,6 +61,8 @@ class PhaseResult:
     """Of the server, for each instance stored; with other work in the phase that is in it, too."""
     sender_ms: float
     """Of the harness, for each operation."""
+    sender_kernel_ms: float
+    """The part of it spent in the kernel, most of it copying data sets and taking them through the network."""
     peak_memory_mb: float | None
     cores_used: float | None
     """Mean number of cores the server kept busy."""
@@ -204,11 +206,12 @@ def server_table(results: Sequence[PeerResult]) -> str:
                     phase.cores_used,
                     figure(phase.peak_memory_mb) if phase.peak_memory_mb else None,
                     phase.sender_ms,
+                    phase.sender_kernel_ms,
                 ]
             )
     first = results[0].peer if results else ""
     header = ["archive", "phase", "stored/s", f"{first} is", "server CPU ms/instance", "cores busy", "peak MB"]
-    return table([*header, "sender CPU ms/operation"], rows)
+    return table([*header, "sender CPU ms/operation", "of it kernel"], rows)
 
 
 def growth_table(results: Sequence[PeerResult]) -> str:

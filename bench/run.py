@@ -223,6 +223,7 @@ class Measurement:
             ],
             processor_ms=used * 1e3 / stored if watched and stored else None,
             sender_ms=report.processor * 1e3 / max(operations, 1),
+            sender_kernel_ms=report.system * 1e3 / max(operations, 1),
             peak_memory_mb=max(one.memory for one in monitor.samples) / 2**20 if watched else None,
             cores_used=sum(busy) / len(busy) if busy else None,
             course=[point for point in course if point["second"] <= ended - report.start],
