@@ -165,21 +165,24 @@ static int fill_single(HuffmanTable *table, uint8_t weights[256], unsigned count
     return 1;
 }
 
-/* Join the symbols that CODE_BITS bits hold, at most three. */
-static void fill_several(HuffmanTable *table)
+/* Join the symbols that CODE_BITS bits hold, at most three. Written so that vectors do for it. */
+static void join_symbols(const uint32_t *restrict one, uint32_t *restrict several)
 {
-    const uint32_t *one = table->one;
     for (uint32_t i = 0; i < ENTRIES; i++) {
         uint32_t first = one[i], taken = first & 255;
         uint32_t second = one[(i << taken) & (ENTRIES - 1)], with_second = taken + (second & 255);
         uint32_t third = one[(i << with_second) & (ENTRIES - 1)], with_third = with_second + (third & 255);
         uint32_t two = with_second <= CODE_BITS, three = with_third <= CODE_BITS;
         uint32_t bits = three ? with_third : two ? with_second : taken;
-        table->several[i] = first >> 8 | (second & 0xFF00) | (third & 0xFF00) << 8 | (1 + two + three) << 24 | bits << 26;
+        several[i] = first >> 8 | (second & 0xFF00) | (third & 0xFF00) << 8 | (1 + two + three) << 24 | bits << 26;
     }
-    for (uint32_t i = 0; i < ENTRIES; i++) { /* a loop of its own, so that vectors do for both */
-        table->taken[i] = (uint8_t)(table->several[i] >> 26);
-        table->several[i] &= 0x3FFFFFF;
+}
+
+static void split_taken(uint32_t *restrict several, uint8_t *restrict taken)
+{
+    for (uint32_t i = 0; i < ENTRIES; i++) {
+        taken[i] = (uint8_t)(several[i] >> 26);
+        several[i] &= 0x3FFFFFF;
     }
 }
 
@@ -205,7 +208,8 @@ size_t huffman_read(HuffmanTable *table, const uint8_t *in, size_t size)
     }
     if (count < 1 || count > 255 || !fill_single(table, weights, count))
         return 0;
-    fill_several(table);
+    join_symbols(table->one, table->several);
+    split_taken(table->several, table->taken);
     return 1 + length;
 }
 

@@ -2,43 +2,61 @@
 #include "native.h"
 
 #define BIAS 0x0080008000800080u
-/* Words done at a time: they stay in the first-level cache between the two steps. */
-#define TILE 1024
+/* Words done at a time: a vector. */
+#ifdef __AVX512BW__
+#define STEP 8
+#else
+#define STEP 4
+#endif
 
-static void join_samples(const uint8_t *low, const uint8_t *high, size_t count, uint16_t *samples)
+typedef uint8_t Bytes __attribute__((vector_size(4 * STEP)));
+typedef uint16_t Samples __attribute__((vector_size(8 * STEP)));
+typedef uint64_t Words __attribute__((vector_size(8 * STEP)));
+
+/* The words from `word` on, as many as are STEP at a time below `end`, each the sum of its difference, in two planes, and
+   the word `distance` before it, 0 for those that have none: `end` or `word` is `distance`, which is STEP at least.
+   Returns where it stopped. */
+static size_t add_rows(const uint8_t *low, const uint8_t *high, size_t word, size_t end, size_t distance, uint8_t *out)
 {
-    for (size_t i = 0; i < count; i++)
-        samples[i] = (uint16_t)(low[i] | high[i] << 8);
+    for (; word + STEP <= end; word += STEP) {
+        Bytes lows, highs;
+        Words before = {0}, words;
+        memcpy(&lows, low + 4 * word, sizeof lows);
+        memcpy(&highs, high + 4 * word, sizeof highs);
+        if (word >= distance)
+            memcpy(&before, out + 8 * (word - distance), sizeof before);
+        words = (Words)(__builtin_convertvector(lows, Samples) | __builtin_convertvector(highs, Samples) << 8);
+        words = words - BIAS + before;
+        memcpy(out + 8 * word, &words, sizeof words);
+    }
+    return word;
 }
 
-/* Words from differences to those `distance` words before, which are in `out` already; NULL: there are none before. */
-static void add_rows(const uint8_t *differences, const uint8_t *before, size_t count, uint8_t *out)
+/* One word, wherever it is. */
+static void add_word(const uint8_t *low, const uint8_t *high, size_t word, size_t distance, uint8_t *out)
 {
-    for (size_t i = 0; i < count; i++) {
-        uint64_t difference, other = 0, word;
-        memcpy(&difference, differences + 8 * i, 8);
-        if (before)
-            memcpy(&other, before + 8 * i, 8);
-        word = difference - BIAS + other;
-        memcpy(out + 8 * i, &word, 8);
-    }
+    uint64_t before = 0, sum = 0;
+    for (unsigned sample = 0; sample < 4; sample++)
+        sum |= (uint64_t)(low[4 * word + sample] | high[4 * word + sample] << 8) << 16 * sample;
+    if (word >= distance)
+        before = load64(out + 8 * (word - distance));
+    sum = sum - BIAS + before;
+    memcpy(out + 8 * word, &sum, 8);
 }
 
 /* What the filter was given, `size` bytes, into `out`. */
 EXPORT void fastarchive_restore_rows(const uint8_t *planes, size_t size, size_t distance, uint8_t *out)
 {
-    uint16_t tile[4 * TILE];
-    size_t words = size / 8, samples = size / 2;
-    for (size_t word = 0; word < words;) {
-        size_t count = words - word < TILE ? words - word : TILE;
-        if (word < distance)
-            count = distance - word < count ? distance - word : count;
-        else
-            count = distance < count ? distance : count; /* no further than what is done already */
-        join_samples(planes + 4 * word, planes + samples + 4 * word, 4 * count, tile);
-        add_rows((uint8_t *)tile, word < distance ? NULL : out + 8 * (word - distance), count, out + 8 * word);
-        word += count;
-    }
+    size_t words = size / 8, samples = size / 2, word = 0;
+    const uint8_t *high = planes + samples;
+    if (distance >= STEP)
+        word = add_rows(planes, high, word, distance < words ? distance : words, distance, out);
+    while (word < words && word < distance)
+        add_word(planes, high, word++, distance, out);
+    if (distance >= STEP)
+        word = add_rows(planes, high, word, words, distance, out);
+    while (word < words)
+        add_word(planes, high, word++, distance, out);
     for (size_t sample = 4 * words; sample < samples; sample++) {
         out[2 * sample] = planes[sample];
         out[2 * sample + 1] = planes[samples + sample];
