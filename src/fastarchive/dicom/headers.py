@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from fastarchive.dicom.data_sets import MAXIMUM_NESTING, element_at
 from fastarchive.dicom.dictionary import vr_of
@@ -27,7 +27,7 @@ from fastarchive.dicom.layout import (
     vr_name,
 )
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE, Encoding
-from fastarchive.native import PlainHeader, scan_plain_header
+from fastarchive.native import PLACE, PlainHeader, scan_plain_header
 
 PIXEL_DATA_TAGS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Float Pixel Data, Double Float Pixel Data and Pixel Data: the bulk a header ends at."""
@@ -66,6 +66,14 @@ class Header:
     copied: bytes | None = None
     """The wanted elements of at most `copy` bytes as an Explicit VR Little Endian data set, if the scan made it."""
 
+    def value(self, tag: int) -> bytes | None:
+        """The value of a wanted element, None if it has none."""
+        elements = self.elements
+        if type(elements) is _Sliced:
+            return elements.value(tag)
+        element = elements.get(tag)
+        return None if element is None else element.value
+
 
 def scan_header(data: Buffer, encoding: Encoding, wanted: Collection[int], *, copy: int = 0) -> Header:
     """Slice the wanted elements out of the header of a data set, and find where its pixel data starts.
@@ -92,26 +100,42 @@ def scan_header(data: Buffer, encoding: Encoding, wanted: Collection[int], *, co
 
 
 class _Sliced(Mapping[int, Element]):
-    """Elements by tag, each sliced when it is asked for: an ingest asks for a few of the many it copies."""
+    """Elements by tag, each looked for and sliced when it is asked for: an ingest asks for a few of many."""
 
     __slots__ = ("_data", "_places")
 
-    def __init__(self, data: bytes, places: list[tuple[int, int, int, int]]) -> None:
+    def __init__(self, data: bytes, places: bytes) -> None:
         self._data = data
-        self._places = {place[0]: place for place in places}
+        self._places = places
+
+    def _find(self, tag: int) -> int:
+        """Where its entry begins, -1 if it has none."""
+        places, key = self._places, tag.to_bytes(4, "little")
+        at = places.find(key)
+        while at % PLACE.size and at >= 0:  # part of another entry looks like it
+            at = places.find(key, at + 1)
+        return at
+
+    def value(self, tag: int) -> bytes | None:
+        """The value alone, if there is one."""
+        at = self._find(tag)
+        if at < 0:
+            return None
+        _, _, offset, length = PLACE.unpack_from(self._places, at)
+        return self._data[offset : offset + length]
 
     def __getitem__(self, tag: int) -> Element:
-        _, vr, offset, length = self._places[tag]
+        at = self._find(tag)
+        if at < 0:
+            raise KeyError(tag)
+        _, vr, offset, length = PLACE.unpack_from(self._places, at)
         return Element(tag, _NAMES_BY_NUMBER[vr], self._data[offset : offset + length])
 
-    def get(self, tag: int, default: Any = None) -> Any:
-        return self[tag] if tag in self._places else default
-
     def __iter__(self) -> Iterator[int]:
-        return iter(self._places)
+        return (place[0] for place in PLACE.iter_unpack(self._places))
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._places) // PLACE.size
 
 
 def _plain(data: bytes, plain: PlainHeader, copied: bytes | None) -> Header:
@@ -121,7 +145,7 @@ def _plain(data: bytes, plain: PlainHeader, copied: bytes | None) -> Header:
         tag, vr, length, header_offset, value_offset = plain.pixel
         defined = None if length == UNDEFINED_LENGTH else length
         pixel = PixelElement(tag, _NAMES_BY_NUMBER[vr], header_offset, value_offset, defined)
-    elements = _Sliced(data, plain.elements)
+    elements = _Sliced(data, plain.places)
     return Header(elements, plain.bulk_offset, pixel, True, None, EXPLICIT_LITTLE, copied)
 
 

@@ -21,7 +21,7 @@ from fastarchive.native.loading import library
 
 Buffer = bytes | bytearray | memoryview
 
-__all__ = ["VARIANT", "PlainHeader", "restore_rows", "scan_plain_header"]
+__all__ = ["PLACE", "VARIANT", "PlainHeader", "restore_rows", "scan_plain_header"]
 
 _loaded = library()
 VARIANT: Final = _loaded.name if _loaded is not None else "none"
@@ -40,8 +40,8 @@ class _Memory(threading.local):
 class PlainHeader(NamedTuple):
     """What :func:`scan_plain_header` found."""
 
-    elements: list[tuple[int, int, int, int]]
-    """Tag, VR (its two letters as a little endian number), offset and length of each wanted value."""
+    places: bytes
+    """Of each wanted value an entry of :data:`PLACE`, in ascending order of tags."""
     attributes: bytes
     """The wanted elements that are not too long, as a data set."""
     pixel: tuple[int, int, int, int, int] | None
@@ -50,7 +50,8 @@ class PlainHeader(NamedTuple):
 
 
 _SCAN: Final = struct.Struct("<7I")
-_FOUND: Final = struct.Struct("<IHxxII")
+PLACE: Final = struct.Struct("<IHxxII")
+"""Tag, VR (its two letters as a little endian number), offset and length of a value."""
 _memory = _Memory()
 
 
@@ -99,14 +100,14 @@ def headers(path: Path) -> Callable[[bytes, frozenset[int], int], PlainHeader | 
     def scan_plain_header(data: bytes, wanted: frozenset[int], longest: int) -> PlainHeader | None:
         tags, count = _ascending(wanted)
         memory = _memory
-        if len(memory.found) < count * _FOUND.size or len(memory.attributes) < count * (8 + longest):
-            memory.found = ctypes.create_string_buffer(count * _FOUND.size)
+        if len(memory.found) < count * PLACE.size or len(memory.attributes) < count * (8 + longest):
+            memory.found = ctypes.create_string_buffer(count * PLACE.size)
             memory.attributes = ctypes.create_string_buffer(count * (8 + longest))
         if not scan(data, len(data), tags, count, longest, memory.found, memory.attributes, memory.scan):
             return None
         found, copied, tag, vr, length, header, value = _SCAN.unpack(memory.scan)
         return PlainHeader(
-            list(_FOUND.iter_unpack(ctypes.string_at(memory.found, found * _FOUND.size))),
+            ctypes.string_at(memory.found, found * PLACE.size),
             ctypes.string_at(memory.attributes, copied),
             (tag, vr, length, header, value) if tag else None,
             value,

@@ -8,13 +8,14 @@ from __future__ import annotations
 import struct
 import threading
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
 import zstandard
 from blake3 import blake3
 
-from fastarchive.dicom.elements import Header
+from fastarchive.dicom.elements import Element, Header, PixelElement
 from fastarchive.dicom.transfer_syntaxes import Encoding
 from fastarchive.native.pixels import RowFrame, row_frames
 from fastarchive.native.unpacking import unpack_rows
@@ -37,6 +38,9 @@ _WORTHWHILE = 0.97
 # Images with noise shrink to a half or a quarter.
 _DRAWING = 8
 _RLE_LOSSLESS = "1.2.840.10008.1.2.5"
+
+# What a plan depends on: Bits Allocated, Samples per Pixel, Columns, Rows, Planar Configuration.
+_PLANNED_BY: Final = (0x00280100, 0x00280002, 0x00280011, 0x00280010, 0x00280006)
 
 FLOAT_PIXEL_DATA: Final = 0x7FE00008
 DOUBLE_FLOAT_PIXEL_DATA: Final = 0x7FE00009
@@ -107,6 +111,21 @@ class PixelDescription:
         if self.floating or width == 8 or (self.big_endian and width > 1) or not row:
             return PLAIN if width == 1 else Plan(True, Filter.PLANES, width, 0, size)
         return Plan(True, Filter.ROWS, width, max(row // 8, 1), size)
+
+
+def plan_native(header: Header) -> Plan:
+    """How the native pixel data behind a header is stored."""
+    assert header.pixel is not None
+    said = tuple([(header.value(tag) or b"")[:2] for tag in _PLANNED_BY])
+    return _planned(said, header.pixel.tag, header.encoding)
+
+
+@lru_cache(maxsize=256)
+def _planned(said: tuple[bytes, ...], tag: int, encoding: Encoding) -> Plan:
+    """:func:`plan_native`: images of a series describe themselves in the same words."""
+    elements = {tag: Element(tag, "US", value) for tag, value in zip(_PLANNED_BY, said, strict=True)}
+    header = Header(elements, 0, PixelElement(tag, "OW", 0, 0, 0), True, None, encoding)
+    return PixelDescription.from_header(header, encoding).plan()
 
 
 def plan_encapsulated(transfer_syntax: str) -> Plan:

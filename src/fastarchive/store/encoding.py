@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from fastarchive.store.codec import EncodedBlock, GrowingBlock, Plan, decode_block, encode_block, growing_block
 from fastarchive.store.disk import DISK, Disk
@@ -80,8 +81,7 @@ class EncodedRecord:
             yield decode_block(block, stored)
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(NamedTuple):
     """A stretch of the data set with one plan; `length` None is the rest, `whole` puts it in one block."""
 
     length: int | None

@@ -17,7 +17,7 @@ from blake3 import blake3
 from fastarchive.dicom.attributes import SPECIFIC_CHARACTER_SET, STORED_TAGS
 from fastarchive.dicom.elements import Element, Header, encode_element, scan_header
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE, encoding_of, is_deflated
-from fastarchive.store.codec import AS_IT_IS, PLAIN, PixelDescription, grows, plan_encapsulated
+from fastarchive.store.codec import AS_IT_IS, PLAIN, grows, plan_encapsulated, plan_native
 from fastarchive.store.disk import DISK, Disk
 from fastarchive.store.encoding import BlockEncoder, EncodedRecord, Region, Spool
 from fastarchive.store.filters import Buffer
@@ -303,10 +303,9 @@ class Intake:
                 Region(None, plan_encapsulated(self.transfer_syntax)),
             ]
         else:
-            plan = PixelDescription.from_header(header, header.encoding).plan()
             regions = [
                 Region(header.bulk_offset, PLAIN, whole=True),
-                Region(pixel.length, plan),
+                Region(pixel.length, plan_native(header)),
                 Region(None, PLAIN),
             ]
         self._encoder = BlockEncoder(regions, spool)
@@ -317,11 +316,11 @@ class Intake:
         pixel = header.pixel
         if not header.complete or pixel is None or pixel.length is None or pixel.length > SPILL:
             return False
-        return grows(PixelDescription.from_header(header, header.encoding).plan())
+        return grows(plan_native(header))
 
     def _seems_known(self, header: Header) -> bool:
-        element = header.elements.get(SOP_INSTANCE_UID)
-        return self._is_known is not None and element is not None and self._is_known(_uid(element))
+        uid = _uid(header.value(SOP_INSTANCE_UID))
+        return self._is_known is not None and uid != "" and self._is_known(uid)
 
     def _check(self, header: Header) -> dict[int, str]:
         """The four UIDs of the data set, stripped. Raises IntakeError."""
@@ -332,8 +331,7 @@ class Intake:
             (STUDY_INSTANCE_UID, "Study Instance UID"),
             (SERIES_INSTANCE_UID, "Series Instance UID"),
         ):
-            element = header.elements.get(tag)
-            uid = _uid(element) if element is not None else ""
+            uid = _uid(header.value(tag))
             if not uid:
                 if header.damage is not None or not header.complete:
                     raise IntakeError("malformed", f"the data set can't be read up to its {name}", tag)
@@ -351,9 +349,9 @@ def _stripped(uid: str) -> str:
     return uid.strip(" \0")
 
 
-def _uid(element: Element) -> str:
+def _uid(value: bytes | None) -> str:
     # Latin-1 can decode anything; what isn't ASCII is no safe UID.
-    return _stripped(element.value.decode("latin-1"))
+    return "" if value is None else _stripped(value.decode("latin-1"))
 
 
 def _attributes(header: Header, character_set: str) -> bytes:

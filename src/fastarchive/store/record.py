@@ -24,6 +24,7 @@ NO_DIGEST = bytes(32)
 # frame magic, frame content size, magic, crc, version, kind, flags, blocks, record size, received, length, digest,
 # digest algorithm, lengths of the seven strings, length of the attributes
 _FIXED = struct.Struct("<II4sIHBBIQqQ32sB7BI")
+_START, _REST = struct.Struct("<II4s"), struct.Struct("<HBBIQqQ32sB7BI")  # before and after the CRC
 _EXTENT = struct.Struct("<II4sIHBBIQ")
 _BLOCK = struct.Struct("<IIBBBxI8s")
 _ORIGIN = struct.Struct("<QQ")
@@ -186,29 +187,22 @@ def encode_record(record: Record) -> bytes:
     blocks = record.blocks
     origin = b"" if record.origin is None else _ORIGIN.pack(*record.origin)
     size = FIXED_SIZE + sum(lengths) + len(record.attributes) + len(origin) + _BLOCK.size * len(blocks)
-    fixed = bytearray(
-        _FIXED.pack(
-            RECORD_FRAME,
-            size - 8,
-            RECORD_MAGIC,
-            0,
-            RECORD_VERSION,
-            record.kind,
-            _MOVED if origin else 0,
-            len(blocks),
-            size + sum(block.stored for block in blocks),
-            record.received,
-            record.length,
-            record.digest,
-            DIGEST_BLAKE3,
-            *lengths,
-            len(record.attributes),
-        )
+    start = _START.pack(RECORD_FRAME, size - 8, RECORD_MAGIC)
+    fixed = _REST.pack(
+        RECORD_VERSION,
+        record.kind,
+        _MOVED if origin else 0,
+        len(blocks),
+        size + sum([block.stored for block in blocks]),
+        record.received,
+        record.length,
+        record.digest,
+        DIGEST_BLAKE3,
+        *lengths,
+        len(record.attributes),
     )
-    rest = b"".join((*strings, record.attributes, origin, *[_BLOCK.pack(*block) for block in blocks]))
-    crc = zlib.crc32(rest, zlib.crc32(memoryview(fixed)[_AFTER_CRC:], zlib.crc32(memoryview(fixed)[:_CRC_OFFSET])))
-    fixed[_CRC_OFFSET:_AFTER_CRC] = crc.to_bytes(4, "little")
-    return bytes(fixed) + rest
+    rest = b"".join((fixed, *strings, record.attributes, origin, *[_BLOCK.pack(*block) for block in blocks]))
+    return b"".join((start, zlib.crc32(rest, zlib.crc32(start)).to_bytes(4, "little"), rest))
 
 
 def measure(data: bytes | bytearray | memoryview) -> Extent:
