@@ -128,12 +128,10 @@ class Kept:
     def place(self, name: str, make: Callable[[Path, bool], Peer], peer: Peer) -> AbstractContextManager[object]:
         """What a kept archive looks like, in the folder of `peer` while a `with` block runs: a copy. A server elsewhere
         is filled up, and that is all. Raises RuntimeError when there can be no copy."""
-        folder = self.folder(name, make)
-        if isinstance(peer, Elsewhere):
-            return nullcontext()
-        if not peer.movable:
+        if not (peer.movable or isinstance(peer, Elsewhere)):
             raise RuntimeError(f"{peer.name} can't be measured from a copy of its folder")
-        return copied(folder, peer.directory, peer.frozen)
+        folder = self.folder(name, make)
+        return nullcontext() if isinstance(peer, Elsewhere) else copied(folder, peer.directory, peer.frozen)
 
     def folder(self, name: str, make: Callable[[Path, bool], Peer]) -> Path:
         """The folder of an archive, filled up to as many as --fill says the first time it is asked for. Raises

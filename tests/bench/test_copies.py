@@ -10,9 +10,9 @@ from bench.__main__ import parser
 from bench.copies import copied, state_of
 from bench.filled import EMPTY, Filled, measure_state, summary_table
 from bench.ingest import Outcome
-from bench.loads import Loads
+from bench.loads import Kept, Loads
 from bench.modality import Scanner, write_files
-from bench.peers import Orthanc
+from bench.peers import Dcmqrscp, Orthanc
 from bench.query import import_files
 
 
@@ -62,6 +62,14 @@ def test_a_filled_archive_is_measured_through_a_copy(tmp_path: Path) -> None:
     assert (one.state, one.held) == (str(folder), 60)
     assert (one.outcome.acknowledged, one.outcome.missing, one.outcome.held_before) == (40, 0, 60)
     assert state_of(folder) == before
+
+
+def test_what_works_in_its_own_place_alone_is_refused_before_it_is_filled(tmp_path: Path) -> None:
+    options = parser("ingest").parse_args(["ingest", "--fill", "1000", "--prefilled", str(tmp_path / "kept")])
+    peer = Dcmqrscp(tmp_path / "peer")
+    with pytest.raises(RuntimeError, match="dcmqrscp can't be measured from a copy"):
+        Kept(tmp_path / "kept", options).place("dcmqrscp", lambda folder, _nodelay: Dcmqrscp(folder), peer)
+    assert not (tmp_path / "kept").exists()
 
 
 def test_ratios_are_those_within_each_repeat() -> None:
