@@ -225,7 +225,7 @@ def test_conditions_on_studies(condition: Condition, expected: int) -> None:
 @pytest.mark.parametrize("many", [1000, 100_000])
 def test_many_hits_come_page_by_page(monkeypatch: pytest.MonkeyPatch, many: int) -> None:
     monkeypatch.setattr(paging, "FEW", 500)
-    monkeypatch.setattr(paging, "_MANY", many)
+    monkeypatch.setattr(paging, "MANY", many)
     documents = [_document(Level.STUDY, number, 0x00081030, "HEAD" if number % 7 else "FOOT") for number in range(7000)]
     snapshot = _index(documents)
     for condition, expected in (

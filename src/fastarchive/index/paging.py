@@ -15,7 +15,7 @@ from fastarchive.index import schema
 
 FEW: Final = 20_000
 """Hits that are found in one search rather than window by window."""
-_MANY: Final = 400_000
+MANY: Final = 400_000
 """Hits of which even the first ones are sooner found in a window than among all."""
 _MOST_BUCKETS: Final = 4096
 """Buckets in one window at most: each is a list to read in every segment."""
@@ -73,7 +73,7 @@ class Paging:
         The first page of hits that are not very many is searched for alone. The others follow in one search if they
         are few. Of many each page is a window of buckets, so that none waits for the last one and nothing is kept.
         """
-        if self._estimate > _MANY:
+        if self._estimate > MANY:
             yield from self._windows(self._buckets * self._first_page // self._estimate, self._first_page)
             return
         expected = self._estimate if self._estimate <= self._page_size else self._first_page
@@ -92,7 +92,7 @@ class Paging:
 
     def _windows(self, width: int, wanted: int) -> Iterator[Hits]:
         """Hits in windows of buckets, the first one so wide, each to give about a page."""
-        first, may_be_few = 0, self._estimate > _MANY
+        first, may_be_few = 0, self._estimate > MANY
         while first < self._buckets:
             width = max(1, min(width, _MOST_BUCKETS))
             between = schema.bucket_query(first, first + width - 1)

@@ -13,7 +13,7 @@ from fastarchive.dicom.attributes import Level
 from fastarchive.index import schema
 from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, Range, Term
 from fastarchive.index.documents import KEY_SEPARATOR, Document, Order
-from fastarchive.index.paging import Paging, all_hits, count
+from fastarchive.index.paging import MANY, Paging, all_hits, count
 from fastarchive.index.rows import decode_row
 from fastarchive.index.sieve import Sieve
 from fastarchive.index.terms import GRAMS, LONG_TEXT, SPANS, short_term
@@ -193,7 +193,7 @@ class Snapshot:
         paging = Paging(
             searcher,
             schema.to_query(level, condition),
-            estimate=self.estimate(level, condition),
+            estimate=self._at_most(level, condition),
             buckets=(self.checkpoint.next_rowid >> schema.BUCKET_BITS) + 1,
             first_page=first_page,
             page_size=page_size,
@@ -208,17 +208,24 @@ class Snapshot:
             return 0
         return max(1, min(self._bound(level, condition), self._total(level)))
 
+    def _at_most(self, level: Level, condition: Condition) -> int:
+        """:meth:`estimate`, without counting what lies in a range if the other parts leave few enough."""
+        if self._searcher is None:
+            return 0
+        bound = self._bound(level, condition, counted=False)
+        return max(1, min(bound, self._total(level))) if bound <= MANY else self.estimate(level, condition)
+
     def _total(self, level: Level) -> int:
         return self._searcher.doc_freq("level", schema.LETTERS[level]) if self._searcher is not None else 0
 
-    def _bound(self, level: Level, condition: Condition) -> int:
+    def _bound(self, level: Level, condition: Condition, *, counted: bool = True) -> int:
         searcher = self._searcher
         assert searcher is not None
         match condition:
             case And(parts):
-                return min([self._bound(level, part) for part in parts], default=self._total(level))
+                return min([self._bound(level, part, counted=counted) for part in parts], default=self._total(level))
             case Or(parts):
-                return sum(self._bound(level, part) for part in parts)
+                return sum(self._bound(level, part, counted=counted) for part in parts)
             case Term(tag, values):
                 place = schema.term_place(level, tag, values)
                 if place is not None:
@@ -229,7 +236,7 @@ class Snapshot:
                 if tag in GRAMS.get(level, ()):
                     return sum(self._bound(level, schema.whole_text(tag, value)) for value in values)
             case Range(tag):
-                if tag in SPANS.get(level, ()):
+                if counted and tag in SPANS.get(level, ()):
                     return self._count(schema.to_query(level, condition))
             case Grams(tag):
                 terms = schema.gram_terms(level, condition)
