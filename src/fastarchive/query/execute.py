@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from time import perf_counter
 from typing import Final, TypeVar
 
-from fastarchive.dicom.attributes import UNIQUE_KEYS, Level
-from fastarchive.index.conditions import And, Term
+from fastarchive.dicom.attributes import SERIES_INSTANCE_UID, STUDY_INSTANCE_UID, UNIQUE_KEYS, Level
+from fastarchive.index.conditions import And, Condition, Term
 from fastarchive.index.documents import Document
 from fastarchive.index.view import View
 from fastarchive.query.criteria import decider
@@ -37,6 +37,7 @@ REMEMBERED: Final = 4_000
 
 _Item = TypeVar("_Item")
 _BELOW: Final = [(None,) * (3 - depth) for depth in range(4)]
+_NAMES: Final = {STUDY_INSTANCE_UID: attrgetter("study"), SERIES_INSTANCE_UID: attrgetter("series")}
 _Decider = Callable[[Document], bool]
 
 
@@ -83,9 +84,10 @@ def _documents(source: Lookup | Scan | Walk, view: View, trace: Trace, page_size
             for some in _slices(keys):
                 yield view.get_many(level, some)
         case Scan(level, condition):
-            yield from _slices(view.tail_documents(level))
+            yield from _slices(_below_named(condition, view.tail_documents(level)))
             yield from view.pages(level, condition, page_size=page_size)
         case Walk(level, parents, condition):
+            # Those parents are not known yet; what the tail holds is decided on by what is above each.
             yield from _slices(view.tail_documents(level))
             for found in _select(parents, view, trace):
                 above = {document.key: document for match in found if (document := match[parents.level.depth])}
@@ -94,6 +96,15 @@ def _documents(source: Lookup | Scan | Walk, view: View, trace: Trace, page_size
                     for page in view.pages(level, And((below, condition)), page_size=page_size):
                         # Two studies may use one Series Instance UID; only these parents' children count.
                         yield [document for document in page if document.key_at(parents.level) in above]
+
+
+def _below_named(condition: Condition, documents: Sequence[Document]) -> Sequence[Document]:
+    """Those in the studies and series that a condition names: of a tail of a thousand instances, few are."""
+    for part in condition.parts if isinstance(condition, And) else (condition,):
+        if isinstance(part, Term) and part.tag in _NAMES:
+            name, named = _NAMES[part.tag], frozenset(part.values)
+            documents = [document for document in documents if name(document) in named]
+    return documents
 
 
 def _uid(document: Document) -> str:
