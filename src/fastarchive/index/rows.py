@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -125,6 +125,19 @@ class StoredDocument(Document):
             raise AttributeError(name)
         _take_apart(self, self.row)
         return getattr(self, name)
+
+
+def are_one_family(documents: Sequence[Document]) -> bool:
+    """Whether all of several instances are stored and have the same patient, study and series: quicker to say than what
+    the ancestry of each is."""
+    rows = [document.row for document in documents if type(document) is StoredDocument]
+    if len(rows) < len(documents) or rows[0][0] != _IMAGE:
+        return False
+    lengths = rows[0][_INSTANCE_LENGTHS:_INSTANCE_STRINGS]
+    start = _INSTANCE.size
+    names = rows[0][start : start + sum(_THREE.unpack(lengths))]
+    there = slice(_INSTANCE_LENGTHS, _INSTANCE_STRINGS)
+    return len([1 for row in rows if row[there] == lengths and row.startswith(names, start)]) == len(rows)
 
 
 def _take_apart(document: Document, row: bytes) -> None:

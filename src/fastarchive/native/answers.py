@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -101,6 +102,16 @@ class Framing(NamedTuple):
 Encoder = Callable[[Sequence[bytes], Template, Sequence[bytes], Framing], tuple[bytes, list[int]]]
 
 
+class _Memory(threading.local):
+    """What one thread writes answers to, again and again."""
+
+    def __init__(self) -> None:
+        self.out = ctypes.create_string_buffer(0)
+
+
+_memory: Final = _Memory()
+
+
 def _address(data: bytes) -> int:
     return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
 
@@ -133,7 +144,9 @@ def encoder(path: Path) -> Encoder:
         command, context_id, longest = framing
         each = template.most + sum(map(len, above)) + len(command) + 12
         capacity = sum(sizes) + count * each
-        out = ctypes.create_string_buffer(capacity)
+        if len(_memory.out) < capacity:
+            _memory.out = ctypes.create_string_buffer(capacity)
+        out = _memory.out
         ends = (ctypes.c_uint32 * count)()
         written = write(
             (ctypes.c_char_p * count)(*rows),

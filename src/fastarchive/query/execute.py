@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 from fastarchive.dicom.attributes import SERIES_INSTANCE_UID, STUDY_INSTANCE_UID, UNIQUE_KEYS, Level
 from fastarchive.index.conditions import And, Condition, Term
 from fastarchive.index.documents import Document
+from fastarchive.index.rows import are_one_family
 from fastarchive.index.view import View
 from fastarchive.query.criteria import decider
 from fastarchive.query.headers import HeaderReader
@@ -26,11 +27,11 @@ from fastarchive.query.plan import Lookup, Plan, Scan, Select, Trace, Walk
 
 PAGE: Final = 500
 """How many entities are looked up, or taken from the tail, at a time."""
-DECIDED: Final = 250
-"""How many entities are looked at between two pages where each has to be decided on: some milliseconds of work, which
-is how soon a search that nobody waits for any more makes room for others."""
-LARGE: Final = 1000
-"""How many entities a page has at most where each is an answer."""
+_DECIDED: Final = (25, 250)
+"""How many entities the first page and those after it have where each has to be decided on: at most some milliseconds
+of work, which is how soon a search that nobody waits for any more makes room for others."""
+_NOT_DECIDED: Final = (500, 1000)
+"""How many where each is an answer."""
 REMEMBERED: Final = 4_000
 """How many entities of a level above are kept at hand for the next page."""
 
@@ -63,7 +64,7 @@ def _select(step: Select, view: View, trace: Trace) -> Generator[list[Match], No
         (criterion.level.depth, decider(criterion)) for criterion in step.criteria if criterion.level is not step.level
     ]
     work = trace.of(step)
-    pages = _documents(step.source, view, trace, DECIDED if own else LARGE)
+    pages = _documents(step.source, view, trace, _DECIDED if own else _NOT_DECIDED)
     while True:
         started = perf_counter()
         page = next(pages, None)
@@ -78,14 +79,17 @@ def _select(step: Select, view: View, trace: Trace) -> Generator[list[Match], No
         yield found
 
 
-def _documents(source: Lookup | Scan | Walk, view: View, trace: Trace, page_size: int) -> Iterator[Sequence[Document]]:
+def _documents(
+    source: Lookup | Scan | Walk, view: View, trace: Trace, sizes: tuple[int, int]
+) -> Iterator[Sequence[Document]]:
+    first_page, page_size = sizes
     match source:
         case Lookup(level, keys):
             for some in _slices(keys):
                 yield view.get_many(level, some)
         case Scan(level, condition):
             yield from _slices(_below_named(condition, view.tail_documents(level)))
-            yield from view.pages(level, condition, page_size=page_size)
+            yield from view.pages(level, condition, first_page=first_page, page_size=page_size)
         case Walk(level, parents, condition):
             # Those parents are not known yet; what the tail holds is decided on by what is above each.
             yield from _slices(view.tail_documents(level))
@@ -93,7 +97,7 @@ def _documents(source: Lookup | Scan | Walk, view: View, trace: Trace, page_size
                 above = {document.key: document for match in found if (document := match[parents.level.depth])}
                 if above:
                     below = Term(UNIQUE_KEYS[parents.level], tuple({_uid(one) for one in above.values()}))
-                    for page in view.pages(level, And((below, condition)), page_size=page_size):
+                    for page in view.pages(level, And((below, condition)), first_page=first_page, page_size=page_size):
                         # Two studies may use one Series Instance UID; only these parents' children count.
                         yield [document for document in page if document.key_at(parents.level) in above]
 
@@ -132,6 +136,9 @@ class Joiner:
         """
         if not self._joins:
             return _matches((None,) * self._level.depth, page)
+        if len(page) > 1 and are_one_family(page):
+            (match, *_) = self.join(page[:1], criteria) or (None,)
+            return [] if match is None else _matches(match[: self._level.depth], page)
         ancestries = [document.ancestry for document in page]
         families = dict(zip(ancestries, page, strict=True))
         above = self._above(list(families.values()))
@@ -140,9 +147,6 @@ class Joiner:
             for ancestry, uppers in zip(families, above, strict=True)
             if all((document := uppers[depth]) is not None and accepts(document) for depth, accepts in criteria)
         }
-        if len(accepted) == 1 and len(families) == 1:
-            (only,) = accepted.values()
-            return _matches(only, page)
         found: list[Match] = []
         for ancestry, family in groupby(zip(ancestries, page, strict=True), itemgetter(0)):
             if (uppers := accepted.get(ancestry)) is not None:
