@@ -15,7 +15,7 @@ from typing import Any
 from bench import large
 from bench.ingest import peer_makers
 from bench.modality import Instance, Scanner, write_files
-from bench.peers import PEERS, Fastarchive, Peer
+from bench.peers import PEERS, Dcmqrscp, Fastarchive, Peer
 from bench.population import INSTANCES
 from bench.questions import Answered, Catalogue, ask_all
 from bench.report import figure, progress, table, write_json
@@ -83,9 +83,10 @@ def generate(directory: Path, count: int, per_series: int, seed: int) -> tuple[C
 
 
 def fill(peer: Peer, directory: Path) -> None:
-    """Send everything over four associations. Raises RuntimeError when something is refused."""
+    """Send everything, over four associations if the archive bears them. Raises RuntimeError when something is refused."""
     folders = sorted(directory.iterdir())
-    loads = [folders[number::4] for number in range(min(4, len(folders)))]
+    senders = min(1 if isinstance(peer, Dcmqrscp) else 4, len(folders))
+    loads = [folders[number::senders] for number in range(senders)]
     sent = DcmSend(peer.host, peer.dicom_port, loads, called=peer.ae_title).result(3600)
     refused = [one for one in sent if not one.acknowledged]
     if refused or not sent:

@@ -33,6 +33,10 @@ _POLL_SECONDS: Final = 0.2
 """Between looks at the log. Nobody waits for a look: queries read what is new themselves."""
 _COMMIT_SHARE: Final = 0.01
 """Of the time, for commits that bring few records: a commit costs tens of milliseconds, whatever is in it."""
+_QUIET_SHARE: Final = 0.05
+"""Of the time, for the commit after which nothing is left: what a burst brought is asked for next."""
+_QUIET: Final = 0.4
+"""Times `commit_seconds` without a new record: the burst is over."""
 _LONGEST_COMMIT_WAIT: Final = 4.0
 """Times `commit_seconds`."""
 _WORTH_A_COMMIT: Final = 1000
@@ -49,7 +53,8 @@ class IndexWriter:
     """The writer of the index of the data directory `directory`. One thread at a time.
 
     Commits when `commit_records` records wait or `commit_seconds` after the first of them, whichever comes first; when
-    records are too few to be worth the processor time of a commit, up to four times as long after.
+    records are too few to be worth the processor time of a commit, up to four times as long after; sooner when no more
+    come.
     Records damaged in `directory` are read from `mirror`. Raises IndexBusy if another writer is at work.
     """
 
@@ -68,7 +73,7 @@ class IndexWriter:
         self._mirror = mirror
         self._reader = RecordReader(directory, mirror)
         self._waiting = 0
-        self._since = 0.0
+        self._since = self._latest = 0.0
         self._commit_cost = 0.0
         self._failed = False
         self._index: tantivy.Index
@@ -99,8 +104,9 @@ class IndexWriter:
         """
         batch = self._follower.poll(_POLL_LIMIT)
         if batch:
+            self._latest = time.monotonic()
             if not self._waiting:
-                self._since = time.monotonic()
+                self._since = self._latest
             self._ledger.apply(batch)
             self._waiting += len(batch)
         if self._waiting and self._is_due():
@@ -108,11 +114,14 @@ class IndexWriter:
         return len(batch)
 
     def _is_due(self) -> bool:
-        waited = time.monotonic() - self._since
+        now = time.monotonic()
+        waited = now - self._since
         if self._waiting >= self._commit_records:
             return True
         if self._waiting >= _WORTH_A_COMMIT:
             return waited >= self._commit_seconds
+        if now - self._latest >= _QUIET * self._commit_seconds and waited >= self._commit_cost / _QUIET_SHARE:
+            return True
         affordable = min(self._commit_cost / _COMMIT_SHARE, self._commit_seconds * _LONGEST_COMMIT_WAIT)
         return waited >= max(self._commit_seconds, affordable)
 
