@@ -83,7 +83,7 @@ def generate(directory: Path, count: int, per_series: int, seed: int) -> tuple[C
 
 
 def fill(peer: Peer, directory: Path) -> None:
-    """Send everything, over four associations if the archive bears them. Raises RuntimeError when something is refused."""
+    """Send everything, over four associations if the archive bears them. Raises RuntimeError for what is refused."""
     folders = sorted(directory.iterdir())
     senders = min(1 if isinstance(peer, Dcmqrscp) else 4, len(folders))
     loads = [folders[number::senders] for number in range(senders)]
