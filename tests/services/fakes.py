@@ -178,9 +178,6 @@ class FakeIntake:
         self.data += chunk
         self.most_pending = max(self.most_pending, self.pending)
 
-    def advance(self) -> None:
-        pass
-
     def drain(self) -> None:
         if self.drain_error is not None:
             raise self.drain_error

@@ -24,7 +24,7 @@ from fastarchive.services.context import ServiceContext
 from fastarchive.services.faults import log_unexpected
 from fastarchive.services.keeper import Keeper
 from fastarchive.services.responses import caller_of, response_to
-from fastarchive.store.intake import STRIDE, Intake, IntakeError
+from fastarchive.store.intake import Intake, IntakeError
 from fastarchive.store.log import LogBroken, NoSpace
 from fastarchive.upperlayer import Association, AssociationError, Command, Message, PresentationContext
 
@@ -128,8 +128,6 @@ async def _store(
                 arrival.keep(intake.held)
                 await arrival.wait(len(chunk))
             intake.write(chunk)
-            if intake.pending >= STRIDE:
-                intake.advance()
             if intake.pending >= arrivals.share:
                 await threads.run(keeper.drain, limit=limit)
                 arrival.keep(intake.held)

@@ -193,14 +193,9 @@ class GrowingBlock:
         return _chosen(self._frame.finish(), Filter.ROWS, self._plan, data, self._length)
 
 
-def grows(plan: Plan) -> bool:
-    """Whether blocks of this plan can be compressed as they come."""
-    return row_frames is not None and plan.filter == Filter.ROWS and plan.width == 2
-
-
 def growing_block(size: int, plan: Plan) -> GrowingBlock | None:
     """A block of at most `size` bytes that can grow, if the plan is one for which there is a way to do that."""
-    if row_frames is None or not grows(plan):
+    if row_frames is None or plan.filter != Filter.ROWS or plan.width != 2:
         return None
     return GrowingBlock(row_frames.begin(size, plan.distance), plan)
 

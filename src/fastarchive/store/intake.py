@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import struct
-import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -17,18 +16,16 @@ from blake3 import blake3
 from fastarchive.dicom.attributes import SPECIFIC_CHARACTER_SET, STORED_TAGS
 from fastarchive.dicom.elements import Element, Header, encode_element, scan_header
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE, encoding_of, is_deflated
-from fastarchive.store.codec import AS_IT_IS, PLAIN, grows, plan_encapsulated, plan_native
+from fastarchive.store.codec import AS_IT_IS, PLAIN, plan_encapsulated, plan_native
 from fastarchive.store.disk import DISK, Disk
 from fastarchive.store.encoding import BlockEncoder, EncodedRecord, Region, Spool
 from fastarchive.store.filters import Buffer
 from fastarchive.store.record import Record, RecordKind
 
-__all__ = ["SPILL", "STRIDE", "EncodedRecord", "Identity", "Intake", "IntakeError"]
+__all__ = ["SPILL", "EncodedRecord", "Identity", "Intake", "IntakeError"]
 
 SPILL: Final = 8 << 20
 """Bytes collected at which :meth:`Intake.drain` has to run before more is written."""
-STRIDE: Final = 128 << 10
-"""Bytes collected at which :meth:`Intake.advance` is worth its call."""
 HEADER_LIMIT: Final = 16 << 20
 """Bytes in which the bulk element must begin for its pixels to be filtered and the header to be a block of its own."""
 LONGEST_ATTRIBUTE: Final = 4096
@@ -74,8 +71,8 @@ class Identity(NamedTuple):
 class Intake:
     """Takes the bytes of one data set and makes a record of them.
 
-    :meth:`write` and :meth:`advance` are for the event loop; :meth:`drain`, :meth:`identify` and :meth:`finish` are for
-    a thread, one at a time. Whatever the data set's size, it holds at most about twice :data:`HEADER_LIMIT`: larger
+    :meth:`write` is for the event loop; :meth:`drain`, :meth:`identify` and :meth:`finish` are for a thread, one at a
+    time. Whatever the data set's size, it holds at most about twice :data:`HEADER_LIMIT`: larger
     objects go to the spool block by block.
     """
 
@@ -120,8 +117,6 @@ class Intake:
         self._disk = disk
         self._pending: list[bytes] = []
         self._pending_size = 0
-        self._worth_scanning = 0
-        """Bytes that must have come before :meth:`advance` looks at the header (again)."""
         self._hasher = blake3()
         self._header: Header | None = None
         self._encoder: BlockEncoder | None = None
@@ -150,28 +145,6 @@ class Intake:
         self._pending.append(chunk if isinstance(chunk, bytes) else bytes(chunk))
         self._pending_size += len(chunk)
         self.length += len(chunk)
-
-    def advance(self) -> None:
-        """Digest and compress what is pending while it is in a cache, if it is of a kind that needs no disk for it.
-
-        May be called at any time and never has to be; with :data:`STRIDE` bytes pending it takes some 0.1 ms. Raises
-        nothing.
-        """
-        if self._encoder is None:
-            if self.length < self._worth_scanning:
-                return
-            data = b"".join(self._pending)
-            self._pending = [data]
-            self._worth_scanning = 2 * len(data)
-            header = None if is_deflated(self.transfer_syntax) else self._scan(data)
-            if header is not None and not header.complete and header.damage is None:
-                return
-            if header is None or not self._grows(header):
-                self._worth_scanning = sys.maxsize
-                return
-            self._begin(header, None)
-        if self._spool is None:
-            self._consume()
 
     def drain(self) -> None:
         """Digest and compress what is pending into the spool. Raises OSError (the spool's disk)."""
@@ -309,14 +282,6 @@ class Intake:
                 Region(None, PLAIN),
             ]
         self._encoder = BlockEncoder(regions, spool)
-
-    @staticmethod
-    def _grows(header: Header) -> bool:
-        """Whether most of it is pixels that can be compressed as they come, and that memory will hold."""
-        pixel = header.pixel
-        if not header.complete or pixel is None or pixel.length is None or pixel.length > SPILL:
-            return False
-        return grows(plan_native(header))
 
     def _seems_known(self, header: Header) -> bool:
         uid = _uid(header.value(SOP_INSTANCE_UID))
