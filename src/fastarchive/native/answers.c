@@ -36,20 +36,6 @@ typedef struct {
     uint32_t trailer_size;
 } Template;
 
-static inline uint16_t load16(const uint8_t *from)
-{
-    uint16_t value;
-    memcpy(&value, from, 2);
-    return value;
-}
-
-static inline uint32_t load32(const uint8_t *from)
-{
-    uint32_t value;
-    memcpy(&value, from, 4);
-    return value;
-}
-
 static inline void store32_big(uint8_t *to, uint32_t value)
 {
     value = __builtin_bswap32(value);
@@ -109,7 +95,7 @@ static int is_binary(uint16_t vr) /* encoded.BINARY_VRS */
 static void pick_encoded(const uint8_t *row, uint32_t at, uint32_t size, const Template *template, Value *values)
 {
     while (size - at >= 8) {
-        uint32_t tag = (uint32_t)load16(row + at) << 16 | load16(row + at + 2), length = load16(row + at + 6);
+        uint32_t tag = tag_at(row + at), length = load16(row + at + 6);
         uint16_t vr = load16(row + at + 4);
         at += 8;
         if (has_long_length(vr)) {

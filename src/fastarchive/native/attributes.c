@@ -30,20 +30,6 @@ typedef struct {
     size_t end;
 } Element;
 
-static inline uint16_t load16(const uint8_t *from)
-{
-    uint16_t value;
-    memcpy(&value, from, 2);
-    return value;
-}
-
-static inline uint32_t load32(const uint8_t *from)
-{
-    uint32_t value;
-    memcpy(&value, from, 4);
-    return value;
-}
-
 #define VR(a, b) ((a) | (b) << 8)
 
 static int is_long(uint16_t vr)

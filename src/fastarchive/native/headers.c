@@ -25,25 +25,6 @@ typedef struct {
     uint32_t value_offset;
 } Scan;
 
-static inline uint16_t load16(const uint8_t *from)
-{
-    uint16_t value;
-    memcpy(&value, from, 2);
-    return value;
-}
-
-static inline uint32_t load32(const uint8_t *from)
-{
-    uint32_t value;
-    memcpy(&value, from, 4);
-    return value;
-}
-
-static inline uint32_t tag_at(const uint8_t *from)
-{
-    return (uint32_t)load16(from) << 16 | load16(from + 2);
-}
-
 #define VR(a, b) ((a) | (b) << 8)
 
 /* 16 or 32: the bits of the length field (PS3.5 Tables 7.1-1 and 7.1-2); 0: not a VR of the standard. */

@@ -19,6 +19,26 @@
 #define VECTORISED
 #endif
 
+static inline uint16_t load16(const uint8_t *from)
+{
+    uint16_t value;
+    memcpy(&value, from, 2);
+    return value;
+}
+
+static inline uint32_t load32(const uint8_t *from)
+{
+    uint32_t value;
+    memcpy(&value, from, 4);
+    return value;
+}
+
+/* The tag of an element in little endian. */
+static inline uint32_t tag_at(const uint8_t *from)
+{
+    return (uint32_t)load16(from) << 16 | load16(from + 2);
+}
+
 static inline uint64_t load64(const uint8_t *from)
 {
     uint64_t value;
