@@ -259,9 +259,6 @@ class Metrics:
         for outcome in CLOSINGS:
             self.associations_closed.labels(outcome=outcome)
         for service in ("C-MOVE", "C-GET"):
-            for outcome in SUBOPERATION_OUTCOMES:
-                self.suboperations.labels(service=service, outcome=outcome)
-            self.retrieve_bytes.labels(service=service)
             self.retrieve_duration.labels(service=service)
         for service in SERVICES:
             self.unexpected_errors.labels(service=service)

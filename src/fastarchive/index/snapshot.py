@@ -202,23 +202,24 @@ class Snapshot:
             if documents := _without(self._decoded(hits), excluded):
                 yield documents
 
-    def estimate(self, level: Level, condition: Condition) -> int:
-        """An upper bound of the documents that meet `condition`, cheap and seldom far off."""
+    def estimate(self, level: Level, condition: Condition, *, counted: bool = True) -> int:
+        """An upper bound of the documents that meet `condition`, cheap and seldom far off.
+
+        counted: whether what lies in a range is counted; without that a range narrows nothing.
+        """
         if self._searcher is None:
             return 0
-        return max(1, min(self._bound(level, condition), self._total(level)))
+        return max(1, min(self._bound(level, condition, counted=counted), self._total(level)))
 
     def _at_most(self, level: Level, condition: Condition) -> int:
         """:meth:`estimate`, without counting what lies in a range if the other parts leave few enough."""
-        if self._searcher is None:
-            return 0
-        bound = self._bound(level, condition, counted=False)
-        return max(1, min(bound, self._total(level))) if bound <= MANY else self.estimate(level, condition)
+        bound = self.estimate(level, condition, counted=False)
+        return bound if bound <= MANY else self.estimate(level, condition)
 
     def _total(self, level: Level) -> int:
         return self._searcher.doc_freq("level", schema.LETTERS[level]) if self._searcher is not None else 0
 
-    def _bound(self, level: Level, condition: Condition, *, counted: bool = True) -> int:
+    def _bound(self, level: Level, condition: Condition, *, counted: bool) -> int:
         searcher = self._searcher
         assert searcher is not None
         match condition:
@@ -234,7 +235,7 @@ class Snapshot:
                     found = sum(searcher.doc_freq(field, term) for term in sample)
                     return found if len(sample) == len(terms) else found * len(terms) // len(sample) + len(terms)
                 if tag in GRAMS.get(level, ()):
-                    return sum(self._bound(level, schema.whole_text(tag, value)) for value in values)
+                    return sum(self._bound(level, schema.whole_text(tag, value), counted=counted) for value in values)
             case Range(tag):
                 if counted and tag in SPANS.get(level, ()):
                     return self._count(schema.to_query(level, condition))

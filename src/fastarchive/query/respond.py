@@ -23,13 +23,12 @@ from fastarchive.dicom.charsets import UTF8, CharacterSet
 from fastarchive.dicom.elements import Element, encode, encode_element
 from fastarchive.dicom.layout import LONG_VRS, WORD_SIZE
 from fastarchive.dicom.transfer_syntaxes import Encoding
-from fastarchive.index.documents import Document
 from fastarchive.query.availability import ONLINE, Availability
 from fastarchive.query.computed import AGGREGATES, Aggregate
 from fastarchive.query.header_keys import is_ascii, recode
 from fastarchive.query.identifier import FindQuery, Key
 from fastarchive.query.match import LookedUp, Match
-from fastarchive.query.template import RowTemplate, row_template
+from fastarchive.query.template import RowTemplate, WorkOut, lay_out, row_template
 from fastarchive.query.zones import format_offset, values_in_zone
 
 PENDING: Final = 0xFF00
@@ -60,25 +59,23 @@ class Responder:
         self._encoding = encoding
         self._character_set = query.character_set
         self._converts = not query.character_set.is_default and query.character_set.terms != UTF8.terms
-        self._availability = availability
         constants = _constants(query, retrieve_ae, everything_online=availability is None)
         variables = [key for key in query.returns if key.tag not in constants and key.header is None]
         self._looks_up = bool(query.header_keys)
         self._constants = [constants[tag] for tag in sorted(constants)]
-        self._prepare_collection(variables, query)
+        works_out = [(key, _work_out(key, query.zone, availability)) for key in variables]
+        self._prepare_collection(works_out)
         self._prepare_join(variables, constants)
         self.row_template: RowTemplate | None = None
         """For answers straight from rows of the level of the query, where that gives what :meth:`identifier` does."""
         if not self._looks_up:
             character_set = b"" if self._converts else self._utf8_bytes
-            worked_out = [(key, _work_out(key, query.zone, availability)) for key in variables]
-            self.row_template = row_template(query.level, worked_out, constants, encoding, character_set)
+            self.row_template = row_template(query.level, works_out, constants, encoding, character_set)
 
-    def _prepare_collection(self, variables: Sequence[Key], query: FindQuery) -> None:
+    def _prepare_collection(self, works_out: Sequence[tuple[Key, WorkOut | None]]) -> None:
         """Decide in which order values are collected: stored text by level, what is worked out, then numbers."""
-        works_out = {key.tag: _work_out(key, query.zone, self._availability) for key in variables}
-        worked_out = [(key, work_out) for key in variables if (work_out := works_out[key.tag]) is not None]
-        stored = sorted((key for key in variables if works_out[key.tag] is None), key=_depth)
+        worked_out = [(key, work_out) for key, work_out in works_out if work_out is not None]
+        stored = sorted((key for key, work_out in works_out if work_out is None), key=_depth)
         texts = [key for key in stored if key.vr not in WORD_SIZE]
         numbers = [key for key in stored if key.vr in WORD_SIZE]
         self._texts = _by_depth(texts)
@@ -89,7 +86,7 @@ class Responder:
         self._paddings = [b"\0" if key.vr == "UI" else b" " for key in collected]
         self._first_number = len(texts) + len(worked_out)
         place_of = {key.tag: place for place, key in enumerate(collected)}
-        places = [place_of[key.tag] for key in variables]
+        places = [place_of[key.tag] for key, _ in works_out]
         self._sort: Callable[[list[bytes]], Sequence[bytes]] = itemgetter(*places) if len(places) > 1 else list
 
     def _prepare_join(self, variables: Sequence[Key], constants: dict[int, Element]) -> None:
@@ -100,15 +97,9 @@ class Responder:
             little and not self._looks_up and not (explicit and any(key.vr.encode() in LONG_VRS for key in variables))
         )
         self._lengths = (_TWO_BYTE_LENGTHS if explicit else _FOUR_BYTE_LENGTHS).__getitem__
-        template: list[bytes] = []
-        waiting = sorted(constants)
-        for key in variables:
-            before = b""
-            while waiting and waiting[0] < key.tag:
-                before += encode_element(constants[waiting.pop(0)], self._encoding)
-            header = struct.pack("<HH", key.tag >> 16, key.tag & 0xFFFF) + (key.vr.encode() if explicit else b"")
-            template += [before + header, b"", b""]
-        template.append(b"".join(encode_element(constants[tag], self._encoding) for tag in waiting))
+        headers, trailer = lay_out(variables, constants, self._encoding)
+        template = [part for header in headers for part in (header, b"", b"")]
+        template.append(trailer)
         self._template = template
         self._lengths_at = slice(1, len(template) - 1, 3)
         self._values_at = slice(2, len(template) - 1, 3)
@@ -230,7 +221,7 @@ def _character_set_element(character_set: CharacterSet) -> Element:
     return Element(SPECIFIC_CHARACTER_SET, "CS", character_set.value)
 
 
-def _work_out(key: Key, zone: int | None, availability: Availability | None) -> Callable[[Document], bytes] | None:
+def _work_out(key: Key, zone: int | None, availability: Availability | None) -> WorkOut | None:
     """How a value that is not stored as it is answered comes about; None for one that is."""
     if key.tag == INSTANCE_AVAILABILITY and availability is not None:
         return lambda document: _padded(availability.of(document).encode(), " ")

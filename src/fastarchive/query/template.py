@@ -51,6 +51,23 @@ class RowTemplate(NamedTuple):
         return values
 
 
+def lay_out(keys: Sequence[Key], constants: dict[int, Element], encoding: Encoding) -> tuple[list[bytes], bytes]:
+    """What comes before the length of each key's value in a little endian answer, and what comes after the last value.
+
+    keys: in the order of their tags. The elements that are the same in every answer are in these bytes.
+    """
+    headers: list[bytes] = []
+    waiting = sorted(constants)
+    for key in keys:
+        before = b""
+        while waiting and waiting[0] < key.tag:
+            before += encode_element(constants[waiting.pop(0)], encoding)
+        vr = key.vr.encode() if encoding.explicit else b""
+        reserved = b"\0\0" if vr in LONG_VRS else b""
+        headers.append(before + struct.pack("<HH", key.tag >> 16, key.tag & 0xFFFF) + vr + reserved)
+    return headers, b"".join(encode_element(constants[tag], encoding) for tag in waiting)
+
+
 def row_template(
     level: Level,
     variables: Sequence[tuple[Key, WorkOut | None]],
@@ -68,14 +85,8 @@ def row_template(
         return None
     steps: list[answers.Step] = []
     above: list[tuple[int, int, WorkOut | None]] = []
-    waiting = sorted(constants)
-    for key, work_out in variables:
-        before = b""
-        while waiting and waiting[0] < key.tag:
-            before += encode_element(constants[waiting.pop(0)], encoding)
-        vr = key.vr.encode() if explicit else b""
-        long = not explicit or vr in LONG_VRS
-        header = struct.pack("<HH", key.tag >> 16, key.tag & 0xFFFF) + vr + (b"\0\0" if explicit and long else b"")
+    headers, trailer = lay_out([key for key, _ in variables], constants, encoding)
+    for (key, work_out), header in zip(variables, headers, strict=True):
         source, argument = answers.ELEMENT, key.tag
         if key.holder is not level:
             source, argument = answers.ABOVE, len(above)
@@ -88,6 +99,6 @@ def row_template(
             source = answers.NONE
         padding = 0 if key.vr == "UI" else 0x20
         is_text = key.vr not in WORD_SIZE
-        steps.append(answers.Step(source, argument, before + header, 4 if long else 2, is_text, padding))
-    trailer = b"".join(encode_element(constants[tag], encoding) for tag in waiting)
+        length_size = 2 if explicit and key.vr.encode() not in LONG_VRS else 4
+        steps.append(answers.Step(source, argument, header, length_size, is_text, padding))
     return RowTemplate(answers.Template(steps, trailer, character_set), tuple(above))

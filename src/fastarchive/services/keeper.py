@@ -11,12 +11,15 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from threading import Lock
+from typing import TypeVar
 
 from fastarchive.archive import Archive, Receipt
 from fastarchive.services.threads import Threads
 from fastarchive.store.intake import Intake
 
 __all__ = ["Abandoned", "Keeper"]
+
+_Handed = TypeVar("_Handed", Future[Receipt], Future[Receipt] | None)
 
 
 class Abandoned(Exception):
@@ -45,22 +48,19 @@ class Keeper:
 
     def submit(self, archive: Archive) -> Future[Receipt]:
         """In a worker thread: finish the record and hand it to the log. Raises as Archive.submit(), and Abandoned."""
-        self._begin()
-        try:
-            future = archive.submit(self._intake)
-        except BaseException:
-            self._finish()
-            raise
-        future.add_done_callback(lambda _: self._finish())
-        return future
+        return self._hand_over(archive.submit)
 
     def submit_promptly(self, archive: Archive) -> Future[Receipt] | None:
         """On the event loop: the same for a small data set, if it takes but a moment; else None, and submit() is to do
         it. Raises as Archive.submit()."""
+        return self._hand_over(archive.submit_promptly)
+
+    def _hand_over(self, submit: Callable[[Intake], _Handed]) -> _Handed:
+        """Call `submit`; it is through with the intake when the future it gives is settled, or at once without one."""
         self._begin()
         future = None
         try:
-            future = archive.submit_promptly(self._intake)
+            future = submit(self._intake)
         finally:
             if future is None:
                 self._finish()

@@ -99,8 +99,6 @@ class BlockEncoder:
         self.blocks: list[Block] = []
         self.buffers: list[Buffer] = []
         self.spool = spool
-        self.stored = 0
-        """Bytes of all blocks so far."""
         self._regions = iter(regions)
         self._region = next(self._regions)
         self._left = self._region.length
@@ -142,12 +140,6 @@ class BlockEncoder:
         if self._come:
             self._close_block()
 
-    def spill(self, spool: Spool) -> None:
-        """From now on blocks go to `spool`, those there are already first. Raises OSError."""
-        self.spool = spool
-        spool.append(tuple(self.buffers))
-        self.buffers.clear()
-
     def _close_block(self) -> None:
         """All that has come is a block."""
         if self._growing is not None:
@@ -174,7 +166,6 @@ class BlockEncoder:
 
     def _emit(self, encoded: EncodedBlock) -> None:
         self.blocks.append(encoded.block)
-        self.stored += encoded.block.stored
         if self.spool is not None:
             self.spool.append(encoded.stored)
         else:

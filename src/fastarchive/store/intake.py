@@ -37,8 +37,6 @@ STUDY_INSTANCE_UID: Final = 0x0020000D
 SERIES_INSTANCE_UID: Final = 0x0020000E
 
 _FIRST_INFLATED = 64 << 10
-# Copying so much within a cache is quicker than more calls.
-_JOINED = 512 << 10
 _SHORT_HEADER = struct.Struct("<HH2sH")
 _LONG_VRS = frozenset(["OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"])
 # What means itself in matching, in a path and in a log: printable ASCII without wildcards, backslash, slash and quote.
@@ -72,8 +70,8 @@ class Intake:
     """Takes the bytes of one data set and makes a record of them.
 
     :meth:`write` is for the event loop; :meth:`drain`, :meth:`identify` and :meth:`finish` are for a thread, one at a
-    time. Whatever the data set's size, it holds at most about twice :data:`HEADER_LIMIT`: larger
-    objects go to the spool block by block.
+    time. Whatever the data set's size, it holds at most about twice :data:`HEADER_LIMIT`: larger objects go to the
+    spool block by block.
     """
 
     def __init__(
@@ -130,10 +128,7 @@ class Intake:
     @property
     def held(self) -> int:
         """Bytes it holds in memory between two calls: what is pending, and what the next block is to be made of."""
-        encoder = self._encoder
-        if encoder is None:
-            return self.length
-        return self._pending_size + encoder.waiting + (encoder.stored if encoder.spool is None else 0)
+        return self.length if self._encoder is None else self._pending_size + self._encoder.waiting
 
     @property
     def spooled(self) -> bool:
@@ -148,9 +143,6 @@ class Intake:
 
     def drain(self) -> None:
         """Digest and compress what is pending into the spool. Raises OSError (the spool's disk)."""
-        if self._encoder is not None and self._spool is None:
-            self._spool = Spool(self._spool_directory, self._disk, reserve=self._reserve_bytes)
-            self._encoder.spill(self._spool)
         if self._encoder is None:
             data = b"".join(self._pending)
             header = self._scan(data)
@@ -237,9 +229,7 @@ class Intake:
     def _consume(self) -> None:
         """Digest and encode the pending chunks, letting go of each as it is done."""
         assert self._encoder is not None
-        chunks, self._pending, size, self._pending_size = self._pending, [], self._pending_size, 0
-        if size <= _JOINED and len(chunks) > 1:
-            chunks = [b"".join(chunks)]
+        chunks, self._pending, self._pending_size = self._pending, [], 0
         chunks.reverse()
         while chunks:
             chunk = chunks.pop()

@@ -33,10 +33,7 @@ from fastarchive.upperlayer.events import (
     Released,
     ReleaseRequested,
 )
-from fastarchive.upperlayer.machine import (
-    PROVIDER,
-    Machine,
-)
+from fastarchive.upperlayer.machine import PROVIDER, Machine
 from fastarchive.upperlayer.messages import Crowd, Inbox
 from fastarchive.upperlayer.negotiation import Agreement
 from fastarchive.upperlayer.options import PROGRESS, Limits, Timeouts
