@@ -36,3 +36,32 @@ def test_memory_is_given_back_when_nothing_arrives() -> None:
     assert int(peak) > 80e6
     assert int(after) < 10e6
     assert looks.strip() == "[False, False, True, False]"
+
+
+_HOLES = """
+import threading
+from fastarchive.server.memory import keep_large_blocks_apart, resident
+
+assert keep_large_blocks_apart()
+before = resident()
+kept = []
+
+def work():
+    # After a first large block is freed, glibc would put the next ones into the heap, where a small one behind each
+    # of them keeps its pages.
+    for size in [8_000_000] + [4_000_000] * 20:
+        block = b"x" * size
+        kept.append(b"y" * 1000)
+        del block
+
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads:
+    thread.start()
+    thread.join()
+print(resident() - before)
+"""
+
+
+def test_a_large_block_leaves_no_hole_behind() -> None:
+    done = subprocess.run([sys.executable, "-c", _HOLES], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 4e6

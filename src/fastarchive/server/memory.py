@@ -1,4 +1,4 @@
-"""Memory given back after a peak: glibc keeps what each thread has freed, for a next time that may never come."""
+"""Memory given back, at once or after a peak: glibc keeps what was freed, for a next time that may never come."""
 
 from __future__ import annotations
 
@@ -9,11 +9,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Trimmer"]
+__all__ = ["Trimmer", "keep_large_blocks_apart"]
 
 WORTHWHILE: Final = 16 * 2**20
 """Bytes above what the process held after the last trim from which on another one is worth its page faults."""
+LARGE: Final = 2**20
+"""Bytes of a block from which on it gets pages of its own, which go back to the system as soon as it is freed."""
+_KEPT_ON_TOP: Final = 16 * 2**20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _STATM: Final = Path("/proc/self/statm")
+
+
+def keep_large_blocks_apart() -> bool:
+    """Give every block of :data:`LARGE` bytes or more pages of its own, in this process; whether that can be had.
+
+    Without this glibc raises that limit to the largest block ever freed, up to 32 MiB. From then on data sets whose
+    headers are collected leave holes in the heap of each thread, and a crowd of senders takes twice the memory that
+    they may hold.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and bool(mallopt(_M_MMAP_THRESHOLD, LARGE) and mallopt(_M_TRIM_THRESHOLD, _KEPT_ON_TOP))
 
 
 class Trimmer:

@@ -16,7 +16,7 @@ from fastarchive.archive import Archive
 from fastarchive.metrics import Metrics
 from fastarchive.server.control import Control, Orders
 from fastarchive.server.http import HttpServer
-from fastarchive.server.memory import Trimmer
+from fastarchive.server.memory import Trimmer, keep_large_blocks_apart
 from fastarchive.server.run_directory import RunDirectory
 from fastarchive.services.arrivals import Arrivals
 from fastarchive.services.context import Limits as ServiceLimits
@@ -183,6 +183,7 @@ async def _flush(metrics: Metrics) -> None:
 def main() -> int:
     """Run a worker; 0 after a drain."""
     sys.setswitchinterval(LOCK_SECONDS)
+    keep_large_blocks_apart()
     control, orders = Control.join("worker")
     anyio.run(work, control, orders, backend_options={"use_uvloop": True})
     return 0
