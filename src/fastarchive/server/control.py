@@ -32,16 +32,20 @@ _READY = b"ready\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orders:
-    """What a child is told at its start: its name, the settings and the descriptors of the listening sockets."""
+    """What a child is told at its start: its name, the settings, the descriptors of the listening sockets and of the
+    memory that the workers share, and its place there."""
 
     name: str
     settings: Settings
     dicom_descriptor: int = -1
     http_descriptor: int = -1
+    shared_descriptor: int = -1
+    place: int = 0
 
     def encode(self) -> bytes:
         """One line of JSON."""
-        plain = {name: getattr(self, name) for name in ("name", "dicom_descriptor", "http_descriptor")}
+        names = ("name", "dicom_descriptor", "http_descriptor", "shared_descriptor", "place")
+        plain = {name: getattr(self, name) for name in names}
         return json.dumps(plain | {"settings": settings.to_json(self.settings)}).encode() + b"\n"
 
     @classmethod

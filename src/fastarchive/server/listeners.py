@@ -1,13 +1,18 @@
 """The listening sockets: bound once by the supervisor and shared by all workers.
 
 Workers accept from one queue. Unlike SO_REUSEPORT, which deals connections out by a hash, a worker that is busy takes
-fewer, and a connection that waits in the queue while a worker dies is taken by another.
+fewer, and a connection that waits in the queue while a worker dies is taken by another. How many each has stands in
+memory they share, so that one lets another with fewer go first.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import socket
+
+from fastarchive.upperlayer import Neighbours
+from fastarchive.upperlayer.neighbours import SLOT
 
 BACKLOG = 1024
 
@@ -41,3 +46,15 @@ def port_of(listener: socket.socket) -> int:
     """The port a listening socket is bound to."""
     port: int = listener.getsockname()[1]
     return port
+
+
+def share_numbers(workers: int) -> int:
+    """The descriptor of memory for :func:`neighbours`, to be closed by the caller. Raises OSError."""
+    descriptor = os.memfd_create("neighbours")
+    os.ftruncate(descriptor, workers * SLOT)
+    return descriptor
+
+
+def neighbours(descriptor: int, own: int) -> Neighbours:
+    """The workers that share the memory of a descriptor, as worker number `own` of them sees them. Raises OSError."""
+    return Neighbours(memoryview(mmap.mmap(descriptor, 0)), own)

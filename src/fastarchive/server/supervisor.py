@@ -25,7 +25,7 @@ import anyio
 from fastarchive import logs
 from fastarchive.server.child import Child, StartFailed
 from fastarchive.server.control import RECOVER, Orders
-from fastarchive.server.listeners import listen, port_of
+from fastarchive.server.listeners import listen, port_of, share_numbers
 from fastarchive.server.notify import notify
 from fastarchive.server.run_directory import RunDirectory
 from fastarchive.settings import Settings
@@ -56,8 +56,10 @@ def run(settings: Settings) -> int:
         stack.enter_context(directory.locked())
         dicom = stack.enter_context(listen(settings.host, settings.dicom_port, "dicom_port"))
         http = stack.enter_context(listen(settings.host, settings.http_port, "http_port"))
+        shared = share_numbers(settings.workers)
+        stack.callback(os.close, shared)
         try:
-            return anyio.run(_supervise, settings, directory, dicom, http)
+            return anyio.run(_supervise, settings, directory, dicom, http, shared)
         except BaseExceptionGroup as group:
             # What a task group wraps: the first failure of a start is the one to tell.
             failed, rest = group.split(StartFailed)
@@ -74,8 +76,10 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _supervise(settings: Settings, directory: RunDirectory, dicom: socket.socket, http: socket.socket) -> int:
-    return await Supervisor(settings, directory, dicom, http).run()
+async def _supervise(
+    settings: Settings, directory: RunDirectory, dicom: socket.socket, http: socket.socket, shared: int
+) -> int:
+    return await Supervisor(settings, directory, dicom, http, shared).run()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -84,13 +88,16 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 class Supervisor:
-    """One run of the archive on bound sockets."""
+    """One run of the archive on bound sockets, with memory for the workers to share (:func:`share_numbers`)."""
 
-    def __init__(self, settings: Settings, directory: RunDirectory, dicom: socket.socket, http: socket.socket) -> None:
+    def __init__(
+        self, settings: Settings, directory: RunDirectory, dicom: socket.socket, http: socket.socket, shared: int
+    ) -> None:
         self._settings = settings
         self._directory = directory
         self._dicom = dicom
         self._http = http
+        self._shared = shared
         # Before prometheus_client is imported, here or in a child: it looks at this once.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory.metrics.resolve())
         from fastarchive.metrics import Metrics
@@ -102,18 +109,24 @@ class Supervisor:
         self._workers: list[Child] = []
         self._indexer = self._child("indexer", "indexer", environment)
         self._workers = [
-            self._child("worker", f"worker-{number}", environment) for number in range(1, settings.workers + 1)
+            self._child("worker", f"worker-{place + 1}", environment, place) for place in range(settings.workers)
         ]
 
-    def _child(self, role: str, name: str, environment: Mapping[str, str]) -> Child:
-        sockets = (self._dicom, self._http) if role == "worker" else ()
-        descriptors = tuple(end.fileno() for end in sockets)
-        dicom, http = descriptors or (-1, -1)
+    def _child(self, role: str, name: str, environment: Mapping[str, str], place: int = 0) -> Child:
+        descriptors = (self._dicom.fileno(), self._http.fileno(), self._shared) if role == "worker" else ()
+        dicom, http, shared = descriptors or (-1, -1, -1)
         return Child(
             role=role,
             module=f"fastarchive.server.{role}",
             after=self._indexer.ready if role == "worker" else None,
-            orders=Orders(name=name, settings=self._settings, dicom_descriptor=dicom, http_descriptor=http),
+            orders=Orders(
+                name=name,
+                settings=self._settings,
+                dicom_descriptor=dicom,
+                http_descriptor=http,
+                shared_descriptor=shared,
+                place=place,
+            ),
             environment=environment,
             descriptors=descriptors,
             changed=self._record,

@@ -16,6 +16,7 @@ from fastarchive.archive import Archive
 from fastarchive.metrics import Metrics
 from fastarchive.server.control import Control, Orders
 from fastarchive.server.http import HttpServer
+from fastarchive.server.listeners import neighbours
 from fastarchive.server.memory import Trimmer, keep_large_blocks_apart
 from fastarchive.server.run_directory import RunDirectory
 from fastarchive.services.arrivals import Arrivals
@@ -26,7 +27,7 @@ from fastarchive.services.observer import MetricsObserver
 from fastarchive.services.policy import acceptor_policy
 from fastarchive.settings import Settings
 from fastarchive.upkeep.policies import conflict_policies
-from fastarchive.upperlayer import Drain, Limits, Timeouts, serve
+from fastarchive.upperlayer import Drain, Limits, Neighbours, Timeouts, serve
 from fastarchive.web.app import create_app
 from fastarchive.web.state import WebState
 
@@ -73,7 +74,9 @@ def timeouts(settings: Settings) -> Timeouts:
     )
 
 
-async def serve_dicom(listener: socket.socket, settings: Settings, context: ServiceContext, drain: Drain) -> None:
+async def serve_dicom(
+    listener: socket.socket, settings: Settings, context: ServiceContext, drain: Drain, others: Neighbours
+) -> None:
     """Accept and serve associations until drained."""
     await serve(
         listener,
@@ -90,6 +93,7 @@ async def serve_dicom(listener: socket.socket, settings: Settings, context: Serv
         limits=Limits(together=share_of_memory(settings) // 4),
         observer=MetricsObserver(context.metrics),
         drain=drain,
+        neighbours=others,
     )
 
 
@@ -151,7 +155,7 @@ async def work(control: Control, orders: Orders) -> None:
             gc.freeze()
             control.ready()
             logger.info("worker ready")
-            await serve_dicom(dicom, settings, context, drain)
+            await serve_dicom(dicom, settings, context, drain, neighbours(orders.shared_descriptor, orders.place))
             metrics.flush()
             await server.stop()
             group.cancel_scope.cancel()

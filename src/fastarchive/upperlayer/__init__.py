@@ -27,6 +27,7 @@ from fastarchive.upperlayer.errors import (
 )
 from fastarchive.upperlayer.messages import Message
 from fastarchive.upperlayer.negotiation import AcceptorPolicy, PresentationContext, ProposedContext
+from fastarchive.upperlayer.neighbours import Neighbours
 from fastarchive.upperlayer.options import Limits, Observer, Timeouts
 from fastarchive.upperlayer.pdu import frame_message
 from fastarchive.upperlayer.requestor import connect
@@ -47,6 +48,7 @@ __all__ = [
     "Limits",
     "LocalProtocolError",
     "Message",
+    "Neighbours",
     "Observer",
     "PresentationContext",
     "ProposedContext",

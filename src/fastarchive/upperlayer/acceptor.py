@@ -19,6 +19,7 @@ from fastarchive.upperlayer.errors import AssociationError
 from fastarchive.upperlayer.machine import Machine
 from fastarchive.upperlayer.messages import Crowd
 from fastarchive.upperlayer.negotiation import LOCAL_LIMIT_EXCEEDED, REJECTIONS, AcceptorPolicy, Agreement, negotiate
+from fastarchive.upperlayer.neighbours import Neighbours
 from fastarchive.upperlayer.options import Limits, Observer, Timeouts
 from fastarchive.upperlayer.pdu import AssociateReject, AssociateRequest
 
@@ -28,6 +29,8 @@ Handler = Callable[[Association], Awaitable[None]]
 
 _SPARE_CONNECTIONS = 64
 """Connections beyond the maximum of associations: being rejected, closing, or silent until ARTIM. More have to wait."""
+_COURTESY = 0.005
+"""Seconds that a connection is left to another process with fewer; one that is stuck may hold nobody up."""
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _GONE = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR}
 
@@ -67,6 +70,7 @@ async def serve(
     limits: Limits | None = None,
     observer: Observer | None = None,
     drain: Drain | None = None,
+    neighbours: Neighbours | None = None,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept associations on a bound, listening TCP socket until drained or cancelled.
@@ -75,7 +79,8 @@ async def serve(
     `handler` runs once an association is established; it should return when receive() gives None. When it returns
     earlier the association is aborted. Its exceptions abort the association and are logged without their text, which
     might show data of patients; AssociationError from it is a matter of course and not logged. More than
-    `maximum_associations` at once are rejected as temporary (2/3/2).
+    `maximum_associations` at once are rejected as temporary (2/3/2). `neighbours`: the processes it is shared with, for
+    an even spread.
     """
     acceptor = _Acceptor(
         listener=listener,
@@ -85,6 +90,7 @@ async def serve(
         timeouts=timeouts or Timeouts(),
         limits=limits or Limits(),
         observer=observer or Observer(),
+        neighbours=neighbours or Neighbours.alone(),
     )
     drain = drain or Drain()
     async with anyio.create_task_group() as connections:
@@ -93,6 +99,7 @@ async def serve(
             task_status.started()
             await drain.wait()
             accepting.cancel_scope.cancel()
+        acceptor.neighbours.leave()
         acceptor.end_when_quiet(drain.quiet)
         with anyio.move_on_after(drain.grace):
             await acceptor.wait_until_empty()
@@ -110,7 +117,9 @@ class _Acceptor:
         timeouts: Timeouts,
         limits: Limits,
         observer: Observer,
+        neighbours: Neighbours,
     ) -> None:
+        self.neighbours = neighbours
         self._listener = listener
         self._policy = policy
         self._handler = handler
@@ -123,6 +132,7 @@ class _Acceptor:
         self._connections: set[Connection] = set()
         self._associations = 0
         self._changed = anyio.Event()  # replaced each time a connection is gone
+        neighbours.note(0)
         listener.setblocking(False)
 
     async def accept(self, connections: TaskGroup) -> None:
@@ -130,6 +140,8 @@ class _Acceptor:
             while len(self._connections) >= self._maximum_associations + _SPARE_CONNECTIONS:
                 await self._changed.wait()
             await anyio.wait_readable(self._listener)
+            if self.neighbours.one_has_fewer:
+                await anyio.sleep(_COURTESY)
             try:
                 sock, address = self._listener.accept()
             except BlockingIOError:
@@ -148,6 +160,7 @@ class _Acceptor:
                 sock.close()
                 raise
             self._connections.add(connection)
+            self.neighbours.note(len(self._connections))
             connections.start_soon(self._run, connection, sock, (str(address[0]), int(address[1])))
 
     def end_when_quiet(self, seconds: float) -> None:
@@ -215,6 +228,7 @@ class _Acceptor:
     def _forget(self, connection: Connection, peer: tuple[str, int]) -> None:
         agreed = connection.agreement
         self._connections.discard(connection)
+        self.neighbours.note(len(self._connections))
         self._associations -= agreed is not None
         self._changed.set()
         self._changed = anyio.Event()
