@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastarchive.dicom.attributes import Level
-from fastarchive.index import documents, schema
+from fastarchive.index import documents, overlay, schema
 from fastarchive.index.conditions import Everything
 from fastarchive.index.documents import Order
 from fastarchive.index.view import Index
@@ -176,6 +176,21 @@ def test_rebuilding_gives_the_same_answers_though_batches_differ(tmp_path: Path)
             path.unlink()
         _written(tmp_path)
         assert _answers(tmp_path) == first
+
+
+def test_a_few_entities_at_hand_give_the_same_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 7
+    monkeypatch.setattr(overlay, "_MOST_CACHED", most)
+    records = [record for first in range(30) for record in _some(240)[first::30]]  # of all series in turn
+    with Log(tmp_path, sync=False) as log, closing(IndexWriter(tmp_path, commit_seconds=1e9)) as writer:
+        entries: list[Entry] = []
+        for start in range(0, len(records), 12):
+            entries += append(log, records[start : start + 12])
+            writer.step()
+            writer.commit()
+            assert len(writer._ledger.overlay.entities) <= most
+    with closing(Index(tmp_path)) as reader:
+        Expected(entries).check_view(reader.view())
 
 
 def test_a_writer_that_is_stopped_has_committed_everything_durable(tmp_path: Path) -> None:

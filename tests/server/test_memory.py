@@ -1,4 +1,4 @@
-"""Memory goes back to the system after a peak, not in the middle of one."""
+"""Memory goes back to the system after a peak, and under steady work once in a while."""
 
 from __future__ import annotations
 
@@ -36,6 +36,15 @@ def test_memory_is_given_back_when_nothing_arrives() -> None:
     assert int(peak) > 80e6
     assert int(after) < 10e6
     assert looks.strip() == "[False, False, True, False]"
+
+
+def test_memory_is_given_back_once_in_a_while_whatever_arrives() -> None:
+    for every, expected in (("0", "[True, False, False, False]"), ("60", "[False, False, False, False]")):
+        script = _PEAK.replace("lambda: busy", f"lambda: True, every={every}")
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        _, after, looks = done.stdout.split(" ", 2)
+        assert looks.strip() == expected
+        assert (int(after) < 10e6) == (every == "0")
 
 
 _HOLES = """

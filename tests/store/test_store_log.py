@@ -107,6 +107,28 @@ def test_packs_are_sealed_at_their_size(tmp_path: Path) -> None:
     assert _readable(tmp_path, locations)
 
 
+def test_packs_nobody_reads_are_let_go_of(tmp_path: Path) -> None:
+    with Log(tmp_path, seal_size=PAGE + 1) as log:  # a record each
+        places = [log.append(encoded(number)).result(10) for number in range(3)]
+    packs = {pack_path(tmp_path, place.pack).resolve() for place in places}
+
+    def held() -> int:
+        return len(packs & {path.resolve() for path in Path("/proc/self/fd").iterdir()})
+
+    blobs = Blobs(tmp_path)
+    readers = [blobs.open(place) for place in places]
+    blobs.let_go()
+    assert held() == 3  # asked for a moment ago
+    blobs.open(places[0])
+    blobs.let_go()
+    assert all(reader.read() for reader in readers)  # what is being read stays open
+    del readers
+    assert held() == 1
+    blobs.let_go()
+    assert held() == 0
+    assert all(blobs.open(place).read() for place in places)
+
+
 def test_a_sealed_pack_is_a_stream_any_zstd_can_read(tmp_path: Path) -> None:
     with Log(tmp_path) as log:
         for number in range(3):

@@ -159,7 +159,7 @@ def test_a_reader_with_an_old_place_finds_the_new_one(tmp_path: Path) -> None:
         assert not pack_path(data, entry.location.pack).exists()
         content = archive.read(name).read()
         assert under_way.read() == content
-        other.blobs.forget_removed()
+        other.blobs.let_go()
         assert other.blobs.open(entry.location, instance=name).read() == content
         assert other.blobs.open(entry.location).read() == content  # told by where it was first
         assert other.blobs.locate(entry.location.pack, entry.location.offset).pack == list_packs(data)[0]

@@ -86,9 +86,8 @@ class Ledger:
         self._remake()
 
     def rebase(self, base: Base) -> None:
-        """Go on over a base that holds everything taken in so far; what was read stays cached."""
-        if not self.overlay.rebase(base):
-            self._merging.close_all()
+        """Go on over a base that holds everything taken in so far; what changed last stays cached."""
+        self._merging.close(self.overlay.rebase(base))
         self._rejections.any = base.has_notes(REJECTED)
 
     def holder(self, instance: str) -> Document | None:

@@ -6,7 +6,7 @@ the next one says the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from fastarchive.dicom.attributes import Level
@@ -50,6 +50,12 @@ class Merging:
     def close_all(self) -> None:
         """Forget the open series: their documents are no more those of the overlay."""
         self._open.clear()
+
+    def close(self, entities: Collection[tuple[Level, str]]) -> None:
+        """Forget the open series whose documents are no more those of the overlay: some of these entities."""
+        if entities:
+            gone = set(entities)
+            self._open = {name: opened for name, opened in self._open.items() if gone.isdisjoint(opened.keys)}
 
     def add(self, location: Location, record: Record, order: Order) -> None:
         """Take in the record of an instance there is none of yet."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Final, Protocol
 
 from fastarchive.dicom.attributes import Level
@@ -10,8 +11,9 @@ from fastarchive.index.disagreements import DISAGREEMENT, encode_tags
 from fastarchive.index.documents import Document, Order
 from fastarchive.index.tombstones import is_deleted
 
-_MOST_CACHED: Final = 12_000
-"""Patients, studies and series kept at hand between commits, some 5 KB each."""
+_MOST_CACHED: Final = 500
+"""Patients, studies and series kept at hand between commits, those that changed last, some 5 KB each: enough for what
+is being received at a time."""
 
 
 class Base(Protocol):
@@ -47,28 +49,36 @@ class Overlay:
         self.notes: dict[tuple[str, str], bytes] = {}
         """Kind and name → note, where it differs from the base's."""
         self.entities: dict[tuple[Level, str], Document | None] = {}
-        """Patients, studies and series as they are now, None if gone; changed or only cached."""
+        """Patients, studies and series as they are now, None if gone; changed or only cached, those in the order in
+        which they last changed."""
         self.changed: dict[tuple[Level, str], None] = {}
         """Keys in ``entities`` that differ from the base, in the order in which they came to."""
         self.touched: set[tuple[Level, str]] = set()
         """Keys in ``entities`` changed since whoever reads them last cleared this."""
 
-    def rebase(self, base: Base) -> bool:
-        """Go on over a base that holds all of this; whether the entities read so far stay cached."""
+    def rebase(self, base: Base) -> Collection[tuple[Level, str]]:
+        """Go on over a base that holds all of this; which of the entities at hand so far are not any more."""
         self.base = base
         self.instances.clear()
         self.shadows.clear()
         self.tombstones.clear()
         self.notes.clear()
-        kept = len(self.entities) <= _MOST_CACHED
-        if kept:
-            for key in [key for key in self.changed if self.entities.get(key) is None]:
-                self.entities.pop(key, None)
-        else:
-            self.entities.clear()
+        entities = self.entities
+        dropped: list[tuple[Level, str]] = []
+        for key in self.changed:
+            document = entities.pop(key, None)
+            if document is None:
+                dropped.append(key)
+            else:
+                entities[key] = document  # the last ones now
+        if len(entities) > _MOST_CACHED:
+            oldest = list(islice(entities, len(entities) - _MOST_CACHED))
+            for key in oldest:
+                del entities[key]
+            dropped += oldest
         self.changed.clear()
         self.touched.clear()
-        return kept
+        return dropped
 
     # Instances and their shadows
 

@@ -43,9 +43,9 @@ _MARKS: Final = re.compile("[\x02-\x04]")
 _AROUND_CARET: Final = re.compile(r"[ \0]*\^[ \0]*")
 _LONGEST_EXACT: Final = 512
 _LONGEST_REMEMBERED: Final = 128
-_REMEMBERED: Final = 8_192
+_REMEMBERED: Final = 1_024
 """Values of one attribute whose terms are kept, some 350 bytes each. Of UIDs, numbers and times hardly any comes again,
-and what comes again has few values."""
+and what comes again has few values: more of them save no time."""
 
 
 def _tags(vrs: Container[str]) -> dict[Level, frozenset[int]]:

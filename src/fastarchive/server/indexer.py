@@ -13,6 +13,7 @@ from pathlib import Path
 from fastarchive.index.writer import IndexBusy, IndexWriter
 from fastarchive.server.compacting import keep_compacted
 from fastarchive.server.control import RECOVER, Control
+from fastarchive.server.memory import keep_trimmed
 from fastarchive.server.recovery import keep_mirror, recover_in_background, recover_packs
 from fastarchive.server.retaining import keep_retained
 from fastarchive.server.scrubbing import keep_verified
@@ -63,6 +64,7 @@ def main() -> int:
         return 0
     gc.collect()
     gc.freeze()
+    keep_trimmed(stop)
     control.ready()
     logger.info("index writer ready")
     writer.run(stop)

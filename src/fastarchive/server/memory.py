@@ -5,14 +5,19 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Trimmer", "keep_large_blocks_apart"]
+__all__ = ["Trimmer", "keep_large_blocks_apart", "keep_trimmed"]
 
 WORTHWHILE: Final = 16 * 2**20
 """Bytes above what the process held after the last trim from which on another one is worth its page faults."""
+SOME: Final = 2 * 2**20
+"""The same for the trim that comes once in a while: under steady work holes grow slowly, and for hours."""
+EVERY_SECONDS: Final = 30.0
 LARGE: Final = 2**20
 """Bytes of a block from which on it gets pages of its own, which go back to the system as soon as it is freed."""
 _KEPT_ON_TOP: Final = 16 * 2**20
@@ -32,27 +37,46 @@ def keep_large_blocks_apart() -> bool:
 
 
 class Trimmer:
-    """Gives free memory back to the system while nothing arrives; to be looked at every few seconds, in a thread.
+    """Gives free memory back to the system while nothing arrives, and all the same once in `every` seconds; to be
+    looked at every few seconds, in a thread.
 
-    `busy` tells whether anything is arriving, which is better not disturbed. Does nothing where the C library isn't
-    glibc.
+    `busy` tells whether anything is arriving, which is better not disturbed often. Does nothing where the C library
+    isn't glibc.
     """
 
-    def __init__(self, busy: Callable[[], bool]) -> None:
+    def __init__(self, busy: Callable[[], bool], *, every: float = EVERY_SECONDS) -> None:
         self._busy = busy
+        self._every = every
         self._was_busy = True
         self._settled = resident()
+        self._last = time.monotonic()
         self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
     def look(self) -> bool:
         """Trim if it is time to; whether it was."""
         was_busy, self._was_busy = self._was_busy, self._busy()
-        if self._trim is None or was_busy or self._was_busy or resident() < self._settled + WORTHWHILE:
+        idle = not was_busy and not self._was_busy
+        grown, now = resident() - self._settled, time.monotonic()
+        if self._trim is None or not (
+            (idle and grown >= WORTHWHILE) or (grown >= SOME and now - self._last >= self._every)
+        ):
             return False
-        gc.collect()  # quick: what was there before the first association is frozen
+        if idle:
+            gc.collect()  # quick: what was there before the first association is frozen
         self._trim(0)
-        self._settled = resident()
+        self._settled, self._last = resident(), now
         return True
+
+
+def keep_trimmed(stop: threading.Event) -> None:
+    """Trim this process once in :data:`EVERY_SECONDS`, in a thread of its own."""
+    threading.Thread(target=_run, args=(stop,), name="trimmer", daemon=True).start()
+
+
+def _run(stop: threading.Event) -> None:
+    trimmer = Trimmer(lambda: True)
+    while not stop.wait(EVERY_SECONDS):
+        trimmer.look()
 
 
 def resident() -> int:

@@ -174,7 +174,7 @@ async def _observe(state: WebState, trimmer: Trimmer) -> None:
     while True:
         await anyio.to_thread.run_sync(state.observe)
         await anyio.to_thread.run_sync(trimmer.look)
-        await anyio.to_thread.run_sync(state.archive.blobs.forget_removed)
+        await anyio.to_thread.run_sync(state.archive.blobs.let_go)
         await anyio.sleep(OBSERVE_SECONDS)
 
 

@@ -52,9 +52,11 @@ class PackMissing(DamagedInstance):
 class _PackFile:
     """An open pack. Closed when the last reader lets go of it, not when it falls out of the cache."""
 
-    __slots__ = ("fd",)
+    __slots__ = ("fd", "used")
 
     def __init__(self, path: Path) -> None:
+        self.used = True
+        """Whether anybody has asked for it since the last look (:meth:`Blobs.let_go`)."""
         self.fd = -1
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
@@ -286,11 +288,14 @@ class Blobs:
                 return Location(pack, offset, measure(os.pread(each.fd, FIXED_SIZE, offset)).total)
         raise DamagedInstance(place, "the record doesn't say how long it is")
 
-    def forget_removed(self) -> None:
-        """Let go of packs that were removed since they were opened: they keep their space for as long."""
+    def let_go(self) -> None:
+        """Let go of packs nobody has asked for since the last call, and of those that were removed since they were
+        opened, which keep their space for as long. To be called every few seconds."""
         with self._lock:
-            for pack in [pack for pack, file in self._files.items() if file.is_removed]:
-                del self._files[pack]
+            for pack, file in list(self._files.items()):
+                if not file.used or file.is_removed:
+                    del self._files[pack]
+                file.used = False
 
     def _find(self, location: Location, instance: str) -> tuple[_PackFile, Location]:
         """The file of a record and where in it the record is now. Raises DamagedInstance."""
@@ -312,6 +317,7 @@ class Blobs:
                     self._files.popitem(last=False)
             else:
                 self._files.move_to_end(location.pack)
+            file.used = True
             return file
 
     def others(self, location: Location, used: _PackFile) -> Iterator[_PackFile]:
