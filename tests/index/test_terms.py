@@ -27,7 +27,7 @@ _texts = st.one_of(
 @given(st.sampled_from(_TAGS), _texts)
 def test_terms_of_plain_values_are_those_of_any_value(tag: int, text: str) -> None:
     value = text.encode()
-    (terms,) = terms_of({tag: value})
+    (terms,) = terms_of([(tag, value)])
     assert _decoded(terms) == _decoded(careful_terms(tag, value))
 
 

@@ -78,6 +78,11 @@ class CharacterSet:
         return not self.terms or self.terms == ("ISO_IR 6",)
 
     @property
+    def begins_with_ascii(self) -> bool:
+        """Whether bytes below 0x80 are ASCII until an escape sequence; in ISO_IR 13 they are not all."""
+        return self.initial[0] is ASCII
+
+    @property
     def value(self) -> bytes:
         """The value of (0008,0005) that announces this set, unpadded."""
         return "\\".join(self.terms).encode("ascii")

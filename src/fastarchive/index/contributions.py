@@ -26,15 +26,13 @@ from fastarchive.index.encoded import (
 from fastarchive.native import attributes as native
 from fastarchive.store.record import Location, Record
 
-_ESCAPE: Final = b"\x1b"
-_KATAKANA: Final = b"IR 13"  # the one set in which bytes below 0x80 aren't all ASCII (0x5C yen, 0x7E overline)
 _MOST_SHAPES: Final = 16
 
 
 def contribution_of(record: Record, location: Location) -> Contribution:
     """What `record` says, by level. Never fails: what can't be decoded is replaced, what is malformed left out."""
     attributes = record.attributes
-    elements, encoded = _by_level(attributes, _transcoder(attributes))
+    elements, encoded = _by_level(attributes)
     modality = text_values(elements[Level.SERIES].get(MODALITY, b""), "CS")
     patient_id = patient_key(elements[Level.PATIENT].get(PATIENT_ID, b""))
     if not patient_id:
@@ -63,10 +61,11 @@ KINDS: Final = native.Kinds(
 """What each attribute describes, for the functions in C."""
 
 
-def _by_level(data: bytes, transcode: CharacterSet | None) -> tuple[dict[Level, dict[int, bytes]], bytes]:
+def _by_level(data: bytes) -> tuple[dict[Level, dict[int, bytes]], bytes]:
     """The elements that say something by the level they describe, text in UTF-8; those of the instance encoded, too."""
-    if native.split is None or (found := native.split(data, KINDS)) is None:
-        return split_by_level(data, transcode)
+    characters = CharacterSet.parse(_declared(data))
+    if native.split is None or not characters.begins_with_ascii or (found := native.split(data, KINDS)) is None:
+        return split_by_level(data, characters)
     patient: dict[int, bytes] = {}
     study: dict[int, bytes] = {}
     series: dict[int, bytes] = {}
@@ -76,8 +75,8 @@ def _by_level(data: bytes, transcode: CharacterSet | None) -> tuple[dict[Level, 
     transcoded = False
     for kind, text_vr, tag, start, end in places:
         value = data[start:end]
-        if text_vr and transcode is not None:
-            value = transcode.decode(value, text_vr.to_bytes(2, "little").decode()).encode()
+        if text_vr:
+            value = characters.decode(value, text_vr.to_bytes(2, "little").decode()).encode()
             transcoded = transcoded or kind >= native.IMAGE
         if kind == native.EVERY_LEVEL:
             patient[tag] = study[tag] = series[tag] = image[tag] = value
@@ -87,7 +86,7 @@ def _by_level(data: bytes, transcode: CharacterSet | None) -> tuple[dict[Level, 
     return elements, encode_elements(image) if transcoded else encoded
 
 
-def split_by_level(data: bytes, transcode: CharacterSet | None) -> tuple[dict[Level, dict[int, bytes]], bytes]:
+def split_by_level(data: bytes, characters: CharacterSet) -> tuple[dict[Level, dict[int, bytes]], bytes]:
     """The same by Python alone, and for elements in any order."""
     patient: dict[int, bytes] = {}
     study: dict[int, bytes] = {}
@@ -110,8 +109,8 @@ def split_by_level(data: bytes, transcode: CharacterSet | None) -> tuple[dict[Le
         if not (value.strip(PADDING) or (value and vr in BINARY_VRS)):
             continue
         tag = group << 16 | element
-        if transcode is not None and vr in TEXT_VRS:
-            value = transcode.decode(value, vr.decode()).encode()
+        if vr in TEXT_VRS:
+            value = characters.decode(value, vr.decode()).encode()
         level = LEVEL_OF.get(tag)
         if level is not None:
             places[level][tag] = value
@@ -120,14 +119,11 @@ def split_by_level(data: bytes, transcode: CharacterSet | None) -> tuple[dict[Le
     return places, encode_elements(image)
 
 
-def _transcoder(attributes: bytes) -> CharacterSet | None:
-    """The character set to decode a record's text from; None when its text is UTF-8 as it is."""
-    declared = None
+def _declared(attributes: bytes) -> bytes | None:
+    """The character set a record declares, which is its first element; None if it declares none."""
     if attributes.startswith(b"\x08\x00\x05\x00CS"):
-        declared = next((value for _, _, value, _ in walk(attributes)), None)
-    if attributes.isascii() and _ESCAPE not in attributes and (declared is None or _KATAKANA not in declared):
-        return None
-    return CharacterSet.parse(declared)
+        return next((value for _, _, value, _ in walk(attributes)), None)
+    return None
 
 
 class _Shape(NamedTuple):

@@ -58,6 +58,11 @@ def encode_row(document: Document) -> bytes:
             *lengths,
         )
         return b"".join((fixed, strings, document.encoded_elements()))
+    return encode_entity(document)[0]
+
+
+def encode_entity(document: Document) -> tuple[bytes, int]:
+    """A patient, study or series as bytes, and where the table of its elements begins in them."""
     encoded = [
         text.encode()
         for text in (
@@ -68,20 +73,16 @@ def encode_row(document: Document) -> bytes:
             KEY_SEPARATOR.join(document.sop_classes),
         )
     ]
-    return b"".join(
-        [
-            _ENTITY.pack(
-                document.level.depth,
-                document.rowid,
-                document.number_of_studies,
-                document.number_of_series,
-                document.number_of_instances,
-                *map(len, encoded),
-            ),
-            *encoded,
-            encode_table(document.elements, document.origins),
-        ]
+    strings = b"".join(encoded)
+    fixed = _ENTITY.pack(
+        document.level.depth,
+        document.rowid,
+        document.number_of_studies,
+        document.number_of_series,
+        document.number_of_instances,
+        *map(len, encoded),
     )
+    return b"".join((fixed, strings, encode_table(document.elements, document.origins))), len(fixed) + len(strings)
 
 
 def decode_row(row: bytes) -> Document:

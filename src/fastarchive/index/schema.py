@@ -43,7 +43,7 @@ from fastarchive.dicom.dictionary import vr_of
 from fastarchive.dicom.values import fold
 from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, Range, Term
 from fastarchive.index.documents import KEY_SEPARATOR, Document, has_patient_id, patient_key
-from fastarchive.index.rows import encode_row
+from fastarchive.index.rows import encode_entity, encode_row
 from fastarchive.index.terms import (
     END,
     EXACT,
@@ -52,6 +52,7 @@ from fastarchive.index.terms import (
     LONGEST_TEXT,
     MINUTE,
     NOT_ONE,
+    RECIPES,
     SPANS,
     START,
     exact_term,
@@ -62,6 +63,7 @@ from fastarchive.index.terms import (
     short_term,
     terms_of,
 )
+from fastarchive.native import terms as native
 
 SCHEMA_VERSION: Final = 7
 """Raised with every change to fields, terms or rows: an index of another version is built anew from the packs."""
@@ -107,29 +109,36 @@ def index_document(document: Document, term: str | None = None) -> str:
     key = f'"{term or key_term(level, document.key)}"'
     if level is Level.IMAGE and document.origin is not None:
         key = f"[{key},{quoted(moved_term(*document.origin))}]"
-    fields = (
-        f'{{"key":{key},"level":"{LETTERS[level]}","rowid":{rowid},"bucket":{rowid >> BUCKET_BITS},'
-        f'"row":"{b2a_base64(encode_row(document), newline=False).decode()}"'
-    )
+    head = f'{{"key":{key},"level":"{LETTERS[level]}","rowid":{rowid},"bucket":{rowid >> BUCKET_BITS}'
     if level is Level.IMAGE:
-        return (
-            f'{fields},"study":"{recent_short_term(document.study)}","series":"{recent_short_term(document.series)}"}}'
-        )
-    parts = [fields]
+        study, series = recent_short_term(document.study), recent_short_term(document.series)
+        return f'{head},"row":"{_base64(encode_row(document))}","study":"{study}","series":"{series}"}}'
     exact: list[str] = []
     if level is not Level.PATIENT:
-        parts.append(f'"patient":[{",".join(map(quoted, patient_ids(document.patient)))}]')
+        head = f'{head},"patient":[{",".join(map(quoted, patient_ids(document.patient)))}]'
     if level is Level.SERIES:
-        parts.append(f'"study":"{recent_short_term(document.study)}","series":"{recent_short_term(document.series)}"')
+        study, series = recent_short_term(document.study), recent_short_term(document.series)
+        head = f'{head},"study":"{study}","series":"{series}"'
     else:
         exact.extend(map(quoted, _exact_terms(document)))
-    for terms, own in terms_of(document.elements):
-        if terms:
-            exact.append(terms)
-        if own:
-            parts.append(own)
-    parts.append(f'"exact":[{",".join(exact)}]}}')
-    return ",".join(parts)
+    row, table = encode_entity(document)
+    found = None if native.entity_terms is None else native.entity_terms(row, table, RECIPES)
+    if found is None:
+        found = native.Found(f'"row":"{_base64(row)}","exact":[', False, list(range(len(document.elements))))
+    own = ""
+    if found.careful:
+        elements = list(document.elements.items())
+        for terms in terms_of([elements[number] for number in found.careful]):
+            if terms.exact:
+                exact.append(terms.exact)
+            if terms.own:
+                own = f"{own},{terms.own}"
+    comma = "," if exact and found.several else ""
+    return f"{head},{found.text}{comma}{','.join(exact)}]{own}}}"
+
+
+def _base64(row: bytes) -> str:
+    return b2a_base64(row, newline=False).decode()
 
 
 def shadow_document(document: Document) -> tantivy.Document:

@@ -9,7 +9,7 @@ import contextlib
 import re
 import unicodedata
 from binascii import b2a_base64
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator
 from functools import cache, lru_cache
 from hashlib import blake2b
 from json.encoder import encode_basestring as quoted
@@ -25,6 +25,8 @@ from fastarchive.dicom.attributes import (
 from fastarchive.dicom.dictionary import vr_of
 from fastarchive.dicom.values import fold, parse_date, parse_time
 from fastarchive.index.documents import text_values
+from fastarchive.native import terms as native
+from fastarchive.native.attributes import Kinds
 
 _EXACT_VRS: Final = frozenset({"AE", "AS", "CS", "DS", "IS", "LO", "SH", "UI"})
 _GRAM_VRS: Final = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
@@ -90,6 +92,11 @@ class _Recipe(NamedTuple):
     ends: str
 
 
+def insignificant_ends(tag: int) -> str:
+    """What is insignificant at the ends of a text (rules M4, M10)."""
+    return " \0^" if vr_of(tag) == "PN" else " \0"
+
+
 @cache
 def _recipe(tag: int) -> _Recipe:
     vr, grams = vr_of(tag), tag in _EVERY_GRAM
@@ -137,14 +144,24 @@ def _plain_terms(recipe: _Recipe, text: str) -> Terms:
     return Terms(exact, f'"{field}":{quoted(f"{START}{folded}{END}")}' if folded else "")
 
 
+def _flags(tag: int) -> int:
+    recipe = _recipe(tag)
+    own = {"g": native.GRAMS, "d": native.DATE if recipe.vr == "DA" else native.TIME}.get(recipe.field[:1], 0)
+    kind = native.NAME if recipe.vr == "PN" else 0 if recipe.plain else native.NUMBER
+    return (native.EXACT if recipe.exact else 0) | own | kind
+
+
+RECIPES: Final = Kinds({tag: _flags(tag) for tag in _EVERY_EXACT | _EVERY_GRAM | _EVERY_SPAN})
+"""How the terms of each attribute are made, for the function in C."""
+
 _known: Final[dict[int, dict[bytes, Terms]]] = {}
 """The terms of the last values of each attribute."""
 
 
-def terms_of(elements: Mapping[int, bytes]) -> list[Terms]:
-    """The terms of each of the elements (UTF-8) of a patient, study or series."""
+def terms_of(elements: Iterable[tuple[int, bytes]]) -> list[Terms]:
+    """The terms of each of some elements (tag and value in UTF-8) of a patient, study or series."""
     found = []
-    for tag, value in elements.items():
+    for tag, value in elements:
         known = _known.get(tag)
         if known is None:
             known = _known[tag] = {}
@@ -198,11 +215,6 @@ def folded_text(tag: int, text: str) -> str:
     if "^" in folded and vr_of(tag) == "PN":
         folded = _AROUND_CARET.sub("^", folded)
     return folded
-
-
-def insignificant_ends(tag: int) -> str:
-    """What is insignificant at the ends of a text (rules M4, M10)."""
-    return " \0^" if vr_of(tag) == "PN" else " \0"
 
 
 def _gram_texts(tag: int, values: Iterable[str]) -> Iterator[str]:

@@ -2,21 +2,15 @@
  * The attributes of a record (Explicit VR Little Endian without sequences, PS3.5 7.1.2), split by the level they describe,
  * and compared with those of another instance of the series. The twins are in index/contributions.py.
  */
-#include "native.h"
+#include "kinds.h"
 
 enum { OF_PATIENT, OF_STUDY, OF_SERIES, OF_IMAGE, OF_EVERY_LEVEL, OF_NONE };
-#define KIND 7
+#define KIND 7 /* what an attribute describes; beside it, whether it may differ within a series */
 #define BELOW_SERIES 8
 
 typedef struct {
-    const uint32_t *tags; /* ascending */
-    const uint8_t *kinds; /* of each: what it describes, and whether it may differ within a series */
-    size_t count;
-} Kinds;
-
-typedef struct {
     uint16_t kind;
-    uint16_t text_vr; /* of text that may need another character set, else 0 */
+    uint16_t text_vr; /* of text that is not plain ASCII, else 0 */
     uint32_t tag;
     uint32_t start; /* of the value */
     uint32_t end;
@@ -87,19 +81,6 @@ static int element_at(const uint8_t *data, size_t size, size_t at, Element *elem
     return 1;
 }
 
-static uint8_t kind_of(const Kinds *kinds, uint32_t tag)
-{
-    size_t low = 0, high = kinds->count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (kinds->tags[middle] < tag)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < kinds->count && kinds->tags[low] == tag ? kinds->kinds[low] : OF_NONE;
-}
-
 static int says_nothing(const uint8_t *value, size_t length)
 {
     for (size_t at = 0; at < length; at++)
@@ -110,6 +91,14 @@ static int says_nothing(const uint8_t *value, size_t length)
             return 0;
         }
     return 1;
+}
+
+static int is_ascii(const uint8_t *value, size_t length)
+{
+    int other = 0;
+    for (size_t at = 0; at < length; at++)
+        other |= (value[at] & 0x80) | (value[at] == 0x1b); /* ESC begins another character set */
+    return !other;
 }
 
 /*
@@ -129,13 +118,13 @@ EXPORT int32_t fastarchive_split(const uint8_t *data, size_t size, const Kinds *
         size_t length = element.end - element.start;
         if (!length || (!is_binary(element.vr) && says_nothing(data + element.start, length)))
             continue;
-        uint8_t kind = kind_of(kinds, element.tag) & KIND;
+        uint8_t kind = kind_of(kinds, element.tag, OF_NONE) & KIND;
         if (kind == OF_NONE)
             continue;
         if (count == most)
             return -1;
-        places[count++] = (Place){kind, is_text(element.vr) ? element.vr : 0, element.tag, (uint32_t)element.start,
-                                  (uint32_t)element.end};
+        int other = is_text(element.vr) && !is_ascii(data + element.start, length);
+        places[count++] = (Place){kind, other ? element.vr : 0, element.tag, (uint32_t)element.start, (uint32_t)element.end};
         if (kind == OF_IMAGE || kind == OF_EVERY_LEVEL) {
             uint8_t header[12] = {0, 0, 0, 0, 'U', 'N'};
             uint32_t value = (uint32_t)length;
@@ -156,7 +145,7 @@ static int next_of_series(const uint8_t *data, size_t size, size_t *at, const Ki
                           size_t *written)
 {
     while (element_at(data, size, *at, element)) {
-        if (!(kind_of(kinds, element->tag) & BELOW_SERIES))
+        if (!(kind_of(kinds, element->tag, OF_NONE) & BELOW_SERIES))
             return 1;
         if (is_text(element->vr) || is_long(element->vr))
             return -1;
@@ -189,14 +178,14 @@ EXPORT int64_t fastarchive_instance_part(const uint8_t *first, size_t first_size
         size_t length = element.end - at;
         if (known.end - known_at != length || memcmp(first + known_at, data + at, length))
             return -1;
-        common |= (kind_of(kinds, element.tag) & KIND) == OF_EVERY_LEVEL;
+        common |= (kind_of(kinds, element.tag, OF_NONE) & KIND) == OF_EVERY_LEVEL;
         known_at = known.end;
         at = element.end;
     }
     if (first_size - known_at != size - at || memcmp(first + known_at, data + at, size - at))
         return -1;
     for (size_t again = 0; common && element_at(data, size, again, &element); again = element.end)
-        if ((kind_of(kinds, element.tag) & (KIND | BELOW_SERIES)) == OF_EVERY_LEVEL) {
+        if ((kind_of(kinds, element.tag, OF_NONE) & (KIND | BELOW_SERIES)) == OF_EVERY_LEVEL) {
             memcpy(out + written, data + element.header, element.end - element.header);
             written += element.end - element.header;
         }

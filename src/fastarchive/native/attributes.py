@@ -23,7 +23,7 @@ _MOST: Final = 256
 _ROOM: Final = 1 << 16
 
 Place = tuple[int, int, int, int, int]
-"""What it describes, its VR (two letters, little endian) if it is text, tag, start and end of the value."""
+"""What it describes, its VR (two letters, little endian) if it is more than ASCII, tag, start and end of the value."""
 
 
 class Kinds:
