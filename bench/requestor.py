@@ -209,14 +209,15 @@ class Requestor:
         self._request(context, {0x0002: model, 0x0100: C_FIND, 0x0700: 0}, identifier)
         answers = Answers()
         identifiers: list[bytes] = []
-        first = 0.0
+        first = arrived = 0.0
         while answers.final is None:
             chunk = self._reader.read1(1 << 20)
             if not chunk:
                 raise RequestError("the peer closed the connection")
+            arrived = time.perf_counter() - start  # before it is taken apart, which is the client's own time
             answers.feed(chunk)
             if not first and (answers.identifiers or answers.final):
-                first = time.perf_counter() - start
+                first = arrived
             if receive is not None:
                 for identifier_found in answers.identifiers:
                     receive(identifier_found)
@@ -225,7 +226,7 @@ class Requestor:
             if receive is None:
                 identifiers += answers.identifiers
             answers.identifiers.clear()
-        return Found(identifiers, answers.final, first, time.perf_counter() - start)
+        return Found(identifiers, answers.final, first, arrived)
 
     def move(self, model: str, identifier: bytes, destination: str) -> tuple[Response, list[Response]]:
         """C-MOVE; the final response and the pending ones."""

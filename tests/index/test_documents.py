@@ -65,6 +65,7 @@ def test_rows_hold_documents(contributions: list[Contribution], level: Level) ->
     document = merge(level, None, contributions)
     document.rowid, document.number_of_instances, document.number_of_studies = 2**40, 7, 3
     decoded = decode_row(encode_row(document))
+    assert decoded.key == document.key
     assert decoded.rowid == 2**40
     assert decoded.state() == document.state()
     assert decoded.copy().state() == document.state()
@@ -83,6 +84,7 @@ def test_rows_hold_instances() -> None:
     document.received, document.location, document.digest = 2**62, Location(2**61, 2**40, 999), bytes(range(32))
     document.length, document.transfer_syntax, document.sop_class = 2**33, "1.2", CT
     assert decode_row(encode_row(document)).state() == document.state()
+    assert decode_row(encode_row(document)).key == document.key
 
 
 def test_earliest_value_wins_and_later_ones_fill_gaps() -> None:

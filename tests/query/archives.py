@@ -139,7 +139,7 @@ class MemoryView(View):
         for start in range(0, len(found), 2):
             yield found[start : start + 2]
 
-    def estimate(self, level: Level, condition: Condition) -> int:
+    def estimate(self, level: Level, condition: Condition, *, counted: bool = True) -> int:
         return sum(meets(document, condition) for document in self.documents[level].values())
 
     def counts(self) -> dict[Level, int]:

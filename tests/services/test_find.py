@@ -169,9 +169,9 @@ def test_F10_a_cancel_for_another_message_is_ignored(monkeypatch: pytest.MonkeyP
     assert ask(monkeypatch, giving(1), association=association).statuses == [0xFF00, 0x0000]
 
 
-def test_a_lookup_is_answered_in_one_visit_and_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_search_is_answered_in_one_visit_and_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
     def lookup(self: find._Search) -> Iterator[Any]:
-        self._is_lookup = True
+        self._is_short = True
         yield from giving(1, 0, 2)(self)
 
     association = ask(monkeypatch, lookup)

@@ -102,6 +102,23 @@ class StoredDocument(Document):
     row: bytes
 
     @property
+    def key(self) -> str:
+        row, level = self.row, self.level
+        if level is Level.IMAGE:
+            patient, study, series, instance, _, _ = _SIX.unpack_from(row, _INSTANCE_LENGTHS)
+            start = _INSTANCE.size + patient + study + series
+            return row[start : start + instance].decode()
+        patient, study, series, _, _ = _FIVE.unpack_from(row, _ENTITY_LENGTHS)
+        start = _ENTITY.size
+        if level is Level.PATIENT:
+            return row[start : start + patient].decode()
+        start += patient
+        if level is Level.STUDY:
+            return row[start : start + study].decode()
+        middle = start + study
+        return f"{row[start:middle].decode()}{KEY_SEPARATOR}{row[middle : middle + series].decode()}"
+
+    @property
     def ancestry(self) -> Hashable:
         row = self.row
         if self.level is Level.IMAGE:

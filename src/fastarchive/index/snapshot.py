@@ -13,9 +13,10 @@ from fastarchive.dicom.attributes import Level
 from fastarchive.index import schema
 from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, Range, Term
 from fastarchive.index.documents import KEY_SEPARATOR, Document, Order
-from fastarchive.index.paging import MANY, Paging, all_hits, count
+from fastarchive.index.paging import MANY, Hits, Paging, all_hits, count
 from fastarchive.index.rows import decode_row
 from fastarchive.index.sieve import Sieve
+from fastarchive.index.stored import Stores, rows
 from fastarchive.index.terms import GRAMS, LONG_TEXT, SPANS, short_term
 from fastarchive.store.follow import Positions
 
@@ -58,14 +59,20 @@ FRESH: Final = Checkpoint(schema.SCHEMA_VERSION, 1, 0, Positions())
 class Snapshot:
     """One commit, immutable and usable from any thread; None as searcher: nothing at all.
 
-    sieve: knows the keys of all entities there are, perhaps more; others are not looked for.
+    sieve: knows the keys of all entities there are, perhaps more; others are not looked for. stores: what rows are read
+    from; without them Tantivy reads them one by one.
     Raises ValueError if the index was made by another version.
     """
 
     def __init__(
-        self, searcher: tantivy.Searcher | None, before: Snapshot | None = None, sieve: Sieve | None = None
+        self,
+        searcher: tantivy.Searcher | None,
+        before: Snapshot | None = None,
+        sieve: Sieve | None = None,
+        stores: Stores | None = None,
     ) -> None:
         self._searcher = searcher
+        self.stores = stores
         self._sieve = sieve
         self.checkpoint = FRESH
         self.tombstones: Mapping[str, Order] = MappingProxyType({})
@@ -264,17 +271,17 @@ class Snapshot:
         searcher = self._searcher
         if searcher is None:
             return []
-        doc = searcher.doc
-        hits = all_hits(searcher, query, expected)
-        return [doc(address).get_first("row") for address in hits]  # type: ignore[misc]  # always stored
+        return self._rows_at(searcher, all_hits(searcher, query, expected))
+
+    def _rows_at(self, searcher: tantivy.Searcher, hits: Hits) -> list[bytes]:
+        return rows(searcher, hits) if self.stores is None else self.stores.rows(searcher, hits)
 
     def _documents(self, query: tantivy.Query, expected: int = _EXPECTED) -> list[Document]:
         return [decode_row(row) for row in self._rows(query, expected)]
 
-    def _decoded(self, addresses: list[tantivy.DocAddress]) -> list[Document]:
+    def _decoded(self, addresses: Hits) -> list[Document]:
         assert self._searcher is not None
-        doc = self._searcher.doc
-        return [decode_row(doc(address).get_first("row")) for address in addresses]  # type: ignore[arg-type]
+        return [decode_row(row) for row in self._rows_at(self._searcher, addresses)]
 
 
 def _without(documents: list[Document], excluded: Container[str]) -> list[Document]:

@@ -20,6 +20,7 @@ from fastarchive.index.notes import NO_NOTES, QUARANTINE, Notes, Quarantined, in
 from fastarchive.index.packs import RecordReader
 from fastarchive.index.rejections import REJECTING, RejectionNote, rejection_notes
 from fastarchive.index.snapshot import Snapshot
+from fastarchive.index.stored import Stores
 from fastarchive.index.tail import NO_TOMBSTONES, Changes, Tail
 from fastarchive.index.tombstones import is_deleted
 from fastarchive.index.writer import INDEX
@@ -148,9 +149,10 @@ class View:
         """
         return self._snapshot.pages(level, condition, self._changes[level].keys(), first_page, page_size)
 
-    def estimate(self, level: Level, condition: Condition) -> int:
-        """About how many documents pages() gives, seldom too low and never 0 when there is one; cheap."""
-        return self._snapshot.estimate(level, condition)
+    def estimate(self, level: Level, condition: Condition, *, counted: bool = True) -> int:
+        """About how many documents pages() gives, seldom too low and never 0 when there is one; cheap, cheaper when
+        what lies in a range need not be counted and is taken for everything."""
+        return self._snapshot.estimate(level, condition, counted=counted)
 
     def counts(self) -> dict[Level, int]:
         """How many entities there are of each level."""
@@ -343,5 +345,10 @@ class Index:
         if self._index is None or directory != self._inode:
             self._index = tantivy.Index.open(str(self._path))
             self._inode = directory
+        meta = (self._path / "meta.json").read_bytes()
         self._index.reload()
-        return Snapshot(self._index.searcher(), self._snapshot)
+        searcher = self._index.searcher()
+        # The list of segments is the searcher's if it was the same before and after.
+        same = meta == (self._path / "meta.json").read_bytes()
+        stores = Stores(self._path, meta, self._snapshot.stores) if same else None
+        return Snapshot(searcher, self._snapshot, stores=stores)

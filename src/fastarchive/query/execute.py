@@ -57,6 +57,18 @@ def matches(
     return found if headers is None or not keys else headers.decide(found, query.level, keys, view, trace.headers)
 
 
+def is_short(plan: Plan, view: View) -> bool:
+    """Whether all matches come with one search, so that looking for the end of them costs next to nothing."""
+    match plan.root.source:
+        case Lookup():
+            return True
+        case Scan(level, condition) if not plan.query.header_keys:
+            decided = any(criterion.level is level for criterion in plan.root.criteria)
+            return view.estimate(level, condition, counted=False) <= (_DECIDED[0] if decided else _NOT_DECIDED[1])
+        case _:
+            return False
+
+
 def _select(step: Select, view: View, trace: Trace) -> Generator[list[Match], None, None]:
     joiner = Joiner(view, step.level, step.joins)
     own = [decider(criterion) for criterion in step.criteria if criterion.level is step.level]

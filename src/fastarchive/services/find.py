@@ -19,12 +19,12 @@ from fastarchive.dicom.attributes import INSTANCE_AVAILABILITY, InformationModel
 from fastarchive.dicom.transfer_syntaxes import Encoding, encoding_of
 from fastarchive.metrics import Metrics
 from fastarchive.query.availability import availability
-from fastarchive.query.execute import matches
+from fastarchive.query.execute import is_short, matches
 from fastarchive.query.explain import Explanation, explain
 from fastarchive.query.headers import HeaderReader, TooManyHeaders
 from fastarchive.query.identifier import IdentifierError, parse_find
 from fastarchive.query.options import FindOptions
-from fastarchive.query.plan import Lookup, TooMuchToLookAt, Trace, plan
+from fastarchive.query.plan import TooMuchToLookAt, Trace, plan
 from fastarchive.query.respond import responder_to
 from fastarchive.services import status
 from fastarchive.services.answers import NO_ANSWERS, Answerer, Answers
@@ -229,7 +229,7 @@ class _Search:
         self._options = options
         self._retrieve_ae = retrieve_ae
         self._pages: Iterator[Answers] | None = None
-        self._is_lookup = False
+        self._is_short = False
         self._at_work = threading.Lock()
 
     def page(self) -> _Page:
@@ -253,7 +253,7 @@ class _Search:
         answers = next(self._pages, None)
         if answers is None:
             return self._last(NO_ANSWERS)
-        while self._is_lookup and answers.count < _BURST:  # another visit would cost more than looking for the end
+        while self._is_short and answers.count <= _BURST:  # another visit would cost more than looking for the end
             more = next(self._pages, None)
             if more is None:
                 return self._last(answers)
@@ -273,7 +273,7 @@ class _Search:
         pending = _pending(self._command, responder.pending_status)
         answerer = Answerer(responder, query.level.depth, pending, self._context_id, self._longest)
         how = plan(query, view)
-        self._is_lookup = isinstance(how.root.source, Lookup)
+        self._is_short = is_short(how, view)
         trace = Trace(self.limits.find_scanned)
         headers = HeaderReader(self._archive.header_of, self.limits.find_headers)
         try:
