@@ -12,6 +12,7 @@ from fastarchive.dicom.elements import Element, encode
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE
 from fastarchive.index.conditions import And, Condition, Everything, Grams, Or, Range, Term
 from fastarchive.index.documents import Contribution, Document, add, blank
+from fastarchive.index.terms import exact_term
 from fastarchive.index.view import View
 from fastarchive.query.header_keys import recode
 from fastarchive.store.record import Location
@@ -150,7 +151,8 @@ def meets(document: Document, condition: Condition) -> bool:
     """Whether a document may meet a condition, as far as this view can tell."""
     match condition:
         case Term(tag, values):
-            return bool(_terms(document, tag) & set(values)) if tag in _KEYS or tag in document.elements else True
+            asked = {_written(tag, value) for value in values}
+            return bool(_terms(document, tag) & asked) if tag in _KEYS or tag in document.elements else True
         case And(parts):
             return all(meets(document, part) for part in parts)
         case Or(parts):
@@ -169,4 +171,9 @@ def _terms(document: Document, tag: int) -> set[str]:
         tag_of("SeriesInstanceUID"): document.series,
         tag_of("SOPInstanceUID"): document.instance,
     }
-    return {own[tag]} if tag in own else set(document.values(tag))
+    return {own[tag]} if tag in own else {_written(tag, value) for value in document.values(tag)}
+
+
+def _written(tag: int, value: str) -> str:
+    """A value in one way of those it may be written in, as the index has it: 007 = 7."""
+    return value if tag in _KEYS else exact_term(tag, vr_of(tag), value)
