@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -28,7 +28,7 @@ from fastarchive.index.view import Index, InstanceEntry, NotNow
 from fastarchive.store.blobs import Blobs, DamagedInstance
 from fastarchive.store.encoding import EncodedRecord
 from fastarchive.store.intake import Identity, Intake
-from fastarchive.store.log import Log
+from fastarchive.store.log import Log, LogBroken
 from fastarchive.store.record import Location, RecordKind, deletion
 
 __all__ = ["Admission", "ConflictPolicies", "Outcome", "Policy", "Receipt"]
@@ -135,10 +135,11 @@ class Admission:
                 if other is None:
                     self._under_way[identity.sop_instance] = _UnderWay(identity.digest, policy, result)
                     break
+                fate = other.result = other.result or Future()
             if (other.digest, other.policy) == (identity.digest, policy):
-                _follow(other, dict(intake.timings), result)
+                _follow(fate, dict(intake.timings), result)
                 return result
-            wait([other.result])  # then it is seen what it became
+            wait([fate])  # then it is seen what it became
         try:
             # Looked up after the UID is taken, so that what another thread made durable meanwhile is seen.
             known = self._index.locate(identity.sop_instance)
@@ -195,6 +196,35 @@ class Admission:
             result.set_exception(error)  # for whoever follows this one
             raise
         return result
+
+    def begin(self, sop_instance: str, digest: bytes, calling_ae: str) -> bool:
+        """Take a SOP Instance UID for a record that is going to be appended, if that can be decided in a moment and the
+        instance is not stored, nor being stored. :meth:`end` must follow. Raises OSError."""
+        if self._policies.quarantine_other_patients:
+            return False
+        with self._lock:
+            if sop_instance in self._under_way:
+                return False
+            try:
+                if self._index.locate_promptly(sop_instance) is not None:
+                    return False
+            except NotNow:
+                return False
+            self._under_way[sop_instance] = _UnderWay(digest, self._policies.of(calling_ae))
+        return True
+
+    def end(self, sop_instances: Iterable[str], error: Exception | None) -> None:
+        """The records of these instances are durable and visible to every process, or were not written."""
+        with self._lock:
+            ended = [(uid, self._under_way.pop(uid)) for uid in sop_instances]
+        for uid, one in ended:
+            if one.result is None:
+                continue
+            known = None if error is not None else self._index.locate(uid)
+            if known is not None:
+                one.result.set_result(Receipt(Outcome.STORED, uid, known.location))
+            else:
+                one.result.set_exception(error or LogBroken("what was stored is gone again"))
 
     def _append(self, encoded: EncodedRecord, intake: Intake, log: Log, result: Future[Receipt]) -> None:
         timings = dict(intake.timings)
@@ -298,16 +328,17 @@ def succeed(known: InstanceEntry, encoded: EncodedRecord, log: Log) -> Location:
     return location
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _UnderWay:
     """An instance this process is taking in."""
 
     digest: bytes
     policy: Policy
-    result: Future[Receipt]
+    result: Future[Receipt] | None = None
+    """Made when somebody wants to know."""
 
 
-def _follow(other: _UnderWay, timings: dict[str, float], result: Future[Receipt]) -> None:
+def _follow(other: Future[Receipt], timings: dict[str, float], result: Future[Receipt]) -> None:
     """Answer for a data set that another thread is just taking in: its fate is this one's too (S7)."""
 
     def settle(first: Future[Receipt]) -> None:
@@ -319,4 +350,4 @@ def _follow(other: _UnderWay, timings: dict[str, float], result: Future[Receipt]
         outcome = Outcome.ALREADY_PRESENT if receipt.outcome in _STORED else receipt.outcome
         result.set_result(replace(receipt, outcome=outcome, timings=timings))
 
-    other.result.add_done_callback(settle)
+    other.add_done_callback(settle)

@@ -40,6 +40,8 @@ from fastarchive.index.writer import IndexBusy, IndexWriter
 from fastarchive.query import keywords
 from fastarchive.query.explain import Explanation
 from fastarchive.query.headers import HeaderReader, StoredHeader
+from fastarchive.small import SmallInstances, small_instances
+from fastarchive.store.appends import Landing, OwnPacks
 from fastarchive.store.blobs import Blobs, DamagedInstance, Reader
 from fastarchive.store.compacted import read_compacted
 from fastarchive.store.damage import DamageList
@@ -128,7 +130,8 @@ class Archive:
                 for name in ("packs", "spool", "run"):
                     (directory / name).mkdir(exist_ok=True)
                 report = recover(directory, mirror=mirror) if recover_packs else None
-            index = Index(directory, mirror=mirror)
+            own = OwnPacks()
+            index = Index(directory, mirror=mirror, own=own)
             resources.callback(index.close)
             if not read_only:
                 if write_index:
@@ -139,6 +142,7 @@ class Archive:
                     reserve_bytes=reserve_bytes,
                     mirror=mirror,
                     mirror_wait=MirrorWait(mirror_wait),
+                    own=own,
                 )
                 resources.callback(log.close)
             archive = cls(directory, index, log, resources.pop_all(), mirror=mirror, conflicts=conflicts)
@@ -204,6 +208,11 @@ class Archive:
         """As :meth:`submit` for an intake of a small data set, for a caller that must not wait, like an event loop.
         None when that would take more than a moment: nothing was stored then, and :meth:`submit` is to do it."""
         return self._admission.admit_promptly(intake, self._writable())
+
+    def small_instances(self, landing: Landing) -> SmallInstances | None:
+        """The shortest way in, for one event loop; `landing` is told what became of an instance, in another thread.
+        None where there is no such way."""
+        return small_instances(self._admission, self._writable(), landing)
 
     def store(
         self,

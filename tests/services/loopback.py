@@ -25,6 +25,7 @@ from fastarchive.services.context import Limits, Peer, ServiceContext, open_cont
 from fastarchive.services.dispatch import handle_association
 from fastarchive.services.observer import MetricsObserver
 from fastarchive.services.policy import acceptor_policy
+from fastarchive.services.prompt import PromptStores
 from fastarchive.upperlayer import AcceptorPolicy, Drain, serve
 
 
@@ -68,10 +69,11 @@ def serving(
             drain = Drain(5.0, quiet=0.0)
             async with anyio.create_task_group() as tasks, anyio.from_thread.BlockingPortal() as portal:
                 stop.extend((portal, drain))
+                stores = PromptStores(context)
                 serve_it = partial(
                     serve,
                     policy=policy or acceptor_policy(),
-                    handler=partial(handle_association, context=context),
+                    handler=partial(handle_association, context=context, stores=stores),
                     observer=MetricsObserver(context.metrics),
                     drain=drain,
                 )

@@ -24,6 +24,7 @@ from fastarchive.index.stored import Stores
 from fastarchive.index.tail import NO_TOMBSTONES, Changes, Tail
 from fastarchive.index.tombstones import is_deleted
 from fastarchive.index.writer import INDEX
+from fastarchive.store.appends import OwnPacks
 from fastarchive.store.follow import Follower
 from fastarchive.store.pack import list_packs
 from fastarchive.store.record import Location
@@ -172,10 +173,12 @@ class Index:
     It needs no writer to be right, only to be fast: what no commit covers is held in memory as the tail.
     """
 
-    def __init__(self, directory: Path, *, mirror: Path | None = None) -> None:
-        """What can't be read in `directory` is read from `mirror`, a data directory with copies of the packs."""
+    def __init__(self, directory: Path, *, mirror: Path | None = None, own: OwnPacks | None = None) -> None:
+        """What can't be read in `directory` is read from `mirror`, a data directory with copies of the packs; what the
+        log of this process appends comes through `own`."""
         self._directory = directory
         self._mirror = mirror
+        self._own = own or OwnPacks()
         self._path = directory / INDEX
         self._meta = str(self._path / "meta.json")
         self._lock = threading.Lock()
@@ -187,7 +190,7 @@ class Index:
         self._stamp: _Stamp | None = None
         self._retry_at = 0.0
         self._snapshot = Snapshot(None)
-        self._follower = Follower(directory, self._snapshot.positions, mirror=mirror)
+        self._follower = Follower(directory, self._snapshot.positions, mirror=mirror, own=self._own)
         self._tail = Tail(self._snapshot, self._reader)
         self._view: View | None = None
 
@@ -331,7 +334,7 @@ class Index:
             records = [entry for entry in self._tail.records if not snapshot.positions.covers(entry[0])]
         else:
             self._follower.close()
-            self._follower = Follower(self._directory, snapshot.positions, mirror=self._mirror)
+            self._follower = Follower(self._directory, snapshot.positions, mirror=self._mirror, own=self._own)
             records = []
         self._reader.forget_removed()
         self._snapshot = snapshot

@@ -3,27 +3,10 @@
  * ascend, values have 16-bit lengths or are skipped. Whatever is not plain is left to the Python code, which knows the
  * odd ways of writers; nothing is guessed here.
  */
+#include "headers.h"
 #include "native.h"
 
 #define MOST_NESTING 64
-
-typedef struct {
-    uint32_t tag;
-    uint16_t vr;
-    uint16_t unused;
-    uint32_t offset; /* of the value */
-    uint32_t length;
-} Found;
-
-typedef struct {
-    uint32_t count;      /* of elements found */
-    uint32_t attributes; /* bytes copied */
-    uint32_t pixel_tag;  /* 0: the data set has no pixel data */
-    uint32_t pixel_vr;
-    uint32_t pixel_length;
-    uint32_t header_offset;
-    uint32_t value_offset;
-} Scan;
 
 #define VR(a, b) ((a) | (b) << 8)
 

@@ -4,6 +4,7 @@
  */
 #include "frames.h"
 #include "native.h"
+#include "rows.h"
 
 #define BIAS 0x0080008000800080u
 /* Words filtered at a time: they stay in the first-level cache between the two steps. */

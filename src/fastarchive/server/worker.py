@@ -25,6 +25,7 @@ from fastarchive.services.context import ServiceContext, open_context
 from fastarchive.services.dispatch import handle_association
 from fastarchive.services.observer import MetricsObserver
 from fastarchive.services.policy import acceptor_policy
+from fastarchive.services.prompt import PromptStores
 from fastarchive.settings import Settings
 from fastarchive.upkeep.policies import conflict_policies
 from fastarchive.upperlayer import Drain, Limits, Neighbours, Timeouts, serve
@@ -87,7 +88,7 @@ async def serve_dicom(
             private_transfer_syntaxes=settings.private_transfer_syntaxes,
             maximum_length=settings.maximum_pdu,
         ),
-        handler=partial(handle_association, context=context),
+        handler=partial(handle_association, context=context, stores=PromptStores(context)),
         maximum_associations=settings.maximum_associations,
         timeouts=timeouts(settings),
         limits=Limits(together=share_of_memory(settings) // 4),

@@ -12,6 +12,7 @@ from fastarchive.services import find, retrieve, status, storage, verification
 from fastarchive.services.context import ServiceContext
 from fastarchive.services.faults import log_unexpected
 from fastarchive.services.policy import is_storage
+from fastarchive.services.prompt import PromptStores, answer_promptly
 from fastarchive.services.responses import caller_of, refuse
 from fastarchive.upperlayer import Association, AssociationAborted, AssociationError, CommandField, Message
 
@@ -47,15 +48,19 @@ _SERVICES: Final[Mapping[CommandField, tuple[Callable[[str], bool], Service, str
 }
 
 
-async def handle_association(association: Association, context: ServiceContext) -> None:
+async def handle_association(
+    association: Association, context: ServiceContext, stores: PromptStores | None = None
+) -> None:
     """Serve one accepted association until the peer releases it or it is aborted; raises only cancellation.
 
     A request no service here knows is answered 0211H, one for another SOP class than its context's 0122H (PS3.7
-    Annex C). A response nobody asked for ends the association.
+    Annex C). A response nobody asked for ends the association. Small instances go through `stores` where that is given.
     """
     metrics = context.metrics
     metrics.associations.labels(calling_ae=metrics.ae_label(association.calling_ae)).inc()
     metrics.accepted_open.inc()
+    if stores is not None:
+        answer_promptly(association, stores)
     try:
         while (message := await association.receive()) is not None:
             await _handle_message(association, message, context)

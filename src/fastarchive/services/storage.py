@@ -28,7 +28,7 @@ from fastarchive.store.intake import Intake, IntakeError
 from fastarchive.store.log import LogBroken, NoSpace
 from fastarchive.upperlayer import Association, AssociationError, Command, Message, PresentationContext
 
-__all__ = ["handle"]
+__all__ = ["SMALL", "STALLED", "Answer", "answer_for_error", "handle", "log_answer"]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ _DISK_FAILED: Final = frozenset({EIO, EROFS})
 _OUT_OF_RESOURCES: Final = frozenset({ENOSPC, EDQUOT, EMFILE, ENFILE, ENOMEM})
 
 
-class _Answer(NamedTuple):
+class Answer(NamedTuple):
     """What the sender is told, and the word the instance is counted under."""
 
     status: int
@@ -49,32 +49,32 @@ class _Answer(NamedTuple):
     offending_elements: tuple[int, ...] = ()
 
 
-_ANSWERS: Final[Mapping[Outcome, _Answer]] = {
-    Outcome.STORED: _Answer(status.SUCCESS, "stored"),
-    Outcome.ALREADY_PRESENT: _Answer(status.SUCCESS, "already-present"),
-    Outcome.CONFLICT_KEPT_FIRST: _Answer(
+_ANSWERS: Final[Mapping[Outcome, Answer]] = {
+    Outcome.STORED: Answer(status.SUCCESS, "stored"),
+    Outcome.ALREADY_PRESENT: Answer(status.SUCCESS, "already-present"),
+    Outcome.CONFLICT_KEPT_FIRST: Answer(
         status.DATA_SET_DOES_NOT_MATCH, "conflict", "UID is stored with other content; the first one is kept"
     ),
-    Outcome.CONFLICT_ON_HOLD: _Answer(
+    Outcome.CONFLICT_ON_HOLD: Answer(
         status.DATA_SET_DOES_NOT_MATCH, "conflict", "UID is stored with other content, on hold; that is kept"
     ),
-    Outcome.REPLACED: _Answer(status.SUCCESS, "replaced", "UID was stored with other content; this one replaced it"),
-    Outcome.QUARANTINED: _Answer(
+    Outcome.REPLACED: Answer(status.SUCCESS, "replaced", "UID was stored with other content; this one replaced it"),
+    Outcome.QUARANTINED: Answer(
         status.COERCION, "quarantined", "UID is stored with other content; this one is in quarantine"
     ),
-    Outcome.REJECTED: _Answer(
+    Outcome.REJECTED: Answer(
         status.DATA_SET_DOES_NOT_MATCH, "refused", "a rejection note in the archive rejects this instance"
     ),
-    Outcome.OTHER_PATIENT: _Answer(
+    Outcome.OTHER_PATIENT: Answer(
         status.COERCION, "quarantined", "patient differs from the study's; this one is in quarantine"
     ),
 }
 _TAKEN: Final = frozenset({status.SUCCESS, status.COERCION})
-_NO_SPACE: Final = _Answer(status.OUT_OF_RESOURCES, "no-space", "out of resources, nothing was stored")
-_NO_ROOM: Final = _Answer(status.OUT_OF_RESOURCES, "no-room", "too much is arriving at once, nothing was stored")
-_STALLED: Final = _Answer(status.OUT_OF_RESOURCES, "stalled", "the disk does not answer, send it again later")
-_LOG_BROKEN: Final = _Answer(status.PROCESSING_FAILURE, "failed", "writing failed, nothing was stored")
-_FAILED: Final = _Answer(status.PROCESSING_FAILURE, "failed", "internal error, nothing was stored")
+_NO_SPACE: Final = Answer(status.OUT_OF_RESOURCES, "no-space", "out of resources, nothing was stored")
+_NO_ROOM: Final = Answer(status.OUT_OF_RESOURCES, "no-room", "too much is arriving at once, nothing was stored")
+STALLED: Final = Answer(status.OUT_OF_RESOURCES, "stalled", "the disk does not answer, send it again later")
+_LOG_BROKEN: Final = Answer(status.PROCESSING_FAILURE, "failed", "writing failed, nothing was stored")
+_FAILED: Final = Answer(status.PROCESSING_FAILURE, "failed", "internal error, nothing was stored")
 
 
 async def handle(association: Association, message: Message, context: ServiceContext) -> None:
@@ -97,6 +97,11 @@ async def handle(association: Association, message: Message, context: ServiceCon
     metrics.store_receive.observe(received - started)
     metrics.store_acknowledge.observe(perf_counter() - received)
     metrics.count_instance(answer.outcome, association.calling_ae, chunks.size)
+    log_answer(association, answer)
+
+
+def log_answer(association: Association, answer: Answer) -> None:
+    """A line in the log for what was not simply stored."""
     if answer.status not in _TAKEN:
         _log.warning("C-STORE from %s refused: %04XH %s", caller_of(association), answer.status, answer.comment)
     elif answer.comment:
@@ -105,11 +110,11 @@ async def handle(association: Association, message: Message, context: ServiceCon
 
 async def _store(
     association: Association, message: Message, context: ServiceContext, chunks: _Counted, started: float
-) -> _Answer:
+) -> Answer:
     """Take the data set in and wait until it is durable; every error but the association's becomes an answer."""
     archive, limit = context.archive, context.limits.store_seconds
     if limit and archive.log_status().stalled > limit:
-        return _STALLED
+        return STALLED
     intake = archive.receive(
         transfer_syntax=message.context.transfer_syntax,
         sop_class=message.command.affected_sop_class,
@@ -139,7 +144,7 @@ async def _store(
     except AssociationError:
         raise
     except Exception as error:  # the sender gets a status for whatever went wrong
-        return _answer_for_error(error)
+        return answer_for_error(error)
     finally:
         keeper.leave()
     _observe_stages(context, receipt)
@@ -179,29 +184,29 @@ class _Counted:
             pass
 
 
-def _refusal(command: Command, presentation: PresentationContext) -> _Answer | None:
+def _refusal(command: Command, presentation: PresentationContext) -> Answer | None:
     """What is wrong with the command itself, before a byte of the data set is looked at (S3)."""
     if command.affected_sop_class != presentation.abstract_syntax:
-        return _Answer(
+        return Answer(
             status.SOP_CLASS_NOT_SUPPORTED,
             "refused",
             "Affected SOP Class UID is not that of the context",
             (_AFFECTED_SOP_CLASS,),
         )
     if not command.affected_sop_instance:
-        return _Answer(
+        return Answer(
             status.INVALID_SOP_INSTANCE, "refused", "Affected SOP Instance UID is missing", (_AFFECTED_SOP_INSTANCE,)
         )
     if not command.has_data_set:
-        return _Answer(status.CANNOT_UNDERSTAND, "refused", "the request has no data set")
+        return Answer(status.CANNOT_UNDERSTAND, "refused", "the request has no data set")
     return None
 
 
-def _answer_for_error(error: Exception) -> _Answer:
+def answer_for_error(error: Exception) -> Answer:
     """The status for a data set that was not stored (S2); unforeseen errors get a line in the log."""
     if isinstance(error, IntakeError):
         code = status.CANNOT_UNDERSTAND if error.kind == "malformed" else status.DATA_SET_DOES_NOT_MATCH
-        return _Answer(code, "refused", error.comment, () if error.tag is None else (error.tag,))
+        return Answer(code, "refused", error.comment, () if error.tag is None else (error.tag,))
     if isinstance(error, NoSpace) or (isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES):
         return _NO_SPACE
     if isinstance(error, LogBroken):
@@ -209,7 +214,7 @@ def _answer_for_error(error: Exception) -> _Answer:
     if isinstance(error, NoRoom):
         return _NO_ROOM
     if isinstance(error, TimeoutError) and not error.errno:
-        return _STALLED
+        return STALLED
     if isinstance(error, OSError) and error.errno in _DISK_FAILED:
         _log.error("the spool can't be written: %s", error.strerror)
         return _LOG_BROKEN

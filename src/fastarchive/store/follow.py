@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastarchive.store.appends import OwnPack, OwnPacks
+from fastarchive.store.glimpse import glimpse
 from fastarchive.store.pack import (
     PACKS,
     PAGE,
@@ -22,7 +24,7 @@ from fastarchive.store.pack import (
     read_table,
 )
 from fastarchive.store.positions import Positions
-from fastarchive.store.record import Extent, Location, Record, TornRecord
+from fastarchive.store.record import Extent, Location, Record, TornRecord, decode_record
 from fastarchive.store.recovery import Damage
 
 __all__ = ["Follower", "Positions"]
@@ -54,10 +56,18 @@ class Follower:
     Within a pack records come in the order they were appended; between packs there is no order in time.
     """
 
-    def __init__(self, directory: Path, positions: Positions | None = None, *, mirror: Path | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        positions: Positions | None = None,
+        *,
+        mirror: Path | None = None,
+        own: OwnPacks | None = None,
+    ) -> None:
         """Follow the packs of the data directory `directory` from `positions` (by default from the beginning).
 
-        What can't be read there is read from `mirror`, a data directory with copies of the packs.
+        What can't be read there is read from `mirror`, a data directory with copies of the packs. What the log of this
+        process appends is taken from `own`; records are decoded as far as they are asked for then.
         """
         positions = Positions() if positions is None else positions
         self.damaged: list[Damage] = []
@@ -65,6 +75,9 @@ class Follower:
         self.unreadable: dict[int, str] = {}
         """Packs that can't be read, and why. They hold the horizon back and are tried again at each poll."""
         self._directory = directory
+        self._packs = str(directory / PACKS)
+        self._own = own
+        self._decode = decode_record if own is None else glimpse
         self._mirror = mirror
         self._horizon = positions.horizon
         self._followed: dict[int, _Followed] = {pack: _Followed(offset) for pack, offset in positions.items()}
@@ -129,7 +142,7 @@ class Follower:
     def _look(self) -> None:
         """List the directory if it changed since the last look."""
         try:
-            changed = os.stat(self._directory / PACKS).st_mtime_ns  # noqa: PTH116 - on every query's way
+            changed = os.stat(self._packs).st_mtime_ns  # noqa: PTH116 - on every query's way
         except FileNotFoundError:
             return
         if changed == self._listed_at:
@@ -147,7 +160,7 @@ class Follower:
             if followed.position > PAGE:  # compacted away, and what wasn't read of it is read where it is now
                 self._complete[pack] = followed.position
             self._kept = None
-        if settled and os.stat(self._directory / PACKS).st_mtime_ns == changed:  # noqa: PTH116
+        if settled and os.stat(self._packs).st_mtime_ns == changed:  # noqa: PTH116
             self._listed_at = changed
             self._settled = self._seen[-1] if self._seen else self._settled
             self._raise_horizon()
@@ -156,6 +169,9 @@ class Follower:
 
     def _read(self, pack: int, followed: _Followed, limit: int, found: list[tuple[Location, Record]]) -> bool:
         """Read on in one pack; whether it is read to its sealed end now."""
+        own = None if self._own is None else self._own.get(pack)
+        if own is not None and self._take(pack, own, followed, limit, found):
+            return False
         if followed.fd < 0 and not self._open(pack, followed):
             return False
         fd = followed.fd
@@ -182,17 +198,40 @@ class Follower:
         self._complete[pack] = position
         return True
 
+    def _take(
+        self, pack: int, own: OwnPack, followed: _Followed, limit: int, found: list[tuple[Location, Record]]
+    ) -> bool:
+        """Go on with what was handed over of a pack; False where that doesn't go on from what was read."""
+        end = own.end  # before the entries: there may be more of them, never fewer
+        position = start = max(followed.position, PAGE)
+        entries = own.entries
+        while position < end and len(found) < limit:
+            try:
+                offset, size, told = entries[0]
+            except IndexError:
+                break
+            if offset > position:
+                break
+            entries.popleft()
+            if offset == position:
+                found.append((Location(pack, offset, size), glimpse(told) if isinstance(told, bytes) else told))
+                position += size
+        if position != start:
+            followed.position = position
+            self._kept = None
+        return position >= end or len(found) >= limit
+
     def _read_record(self, pack: int, followed: _Followed, position: int, end: int) -> tuple[Record, Extent]:
         """A record, from the mirror's copy if it is damaged here. Raises TornRecord, OSError."""
         try:
-            return read_record(followed.fd, position, end)
+            return read_record(followed.fd, position, end, self._decode)
         except (TornRecord, OSError):
             if self._mirror is None:
                 raise
             with suppress(OSError, TornRecord):
                 if followed.second < 0:
                     followed.second = os.open(pack_path(self._mirror, pack), os.O_RDONLY | os.O_CLOEXEC)
-                return read_record(followed.second, position, end)
+                return read_record(followed.second, position, end, self._decode)
             raise
 
     def _open(self, pack: int, followed: _Followed) -> bool:

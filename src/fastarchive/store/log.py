@@ -11,16 +11,16 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from fastarchive.store.appends import Append, Landing, OwnPack, OwnPacks, WholeRecord, fail, succeed
 from fastarchive.store.disk import DISK, FULL, Disk, PartlyWritten
 from fastarchive.store.encoding import EncodedRecord
 from fastarchive.store.filters import Buffer
 from fastarchive.store.mirror import MirrorWait, Trailing
 from fastarchive.store.pack import PAGE, OpenPack, create_copy, create_pack, publish_durable, seal_pack
-from fastarchive.store.record import Location, RecordKind
+from fastarchive.store.record import Location
 from fastarchive.store.recovery import RecoveryReport, recover, recover_pack
 
 __all__ = ["Log", "LogBroken", "LogStatus", "NoSpace", "RecoveryReport", "recover"]
@@ -60,13 +60,6 @@ class LogStatus(NamedTuple):
     """Why the last group could not be written, in the words of the operating system; empty once one could again."""
 
 
-@dataclass(slots=True)
-class _Append:
-    encoded: EncodedRecord
-    future: Future[Location]
-    queued: float
-
-
 class Log:
     """Appends records, durably and in groups. Thread-safe; not to be used across a fork.
 
@@ -83,10 +76,12 @@ class Log:
         mirror: Path | None = None,
         mirror_wait: MirrorWait = MirrorWait.BOTH,
         disk: Disk = DISK,
+        own: OwnPacks | None = None,
     ) -> None:
         """`directory` is the data directory; `reserve_bytes` stay free on its disk; `sync` False is for experiments.
 
-        With `mirror`, a second data directory, every pack is written there, too.
+        With `mirror`, a second data directory, every pack is written there, too. `own`: where a follower in this
+        process finds what is appended.
         """
         self._directory = directory
         self._seal_size = seal_size
@@ -94,7 +89,9 @@ class Log:
         self._sync = sync
         self._disk = disk
         self._changed = threading.Condition()
-        self._waiting: list[_Append] = []
+        self._waiting: list[Append] = []
+        self._own = own or OwnPacks()
+        self._handed: OwnPack | None = None
         self._closing = False
         self._thread: threading.Thread | None = None
         self._mirror = mirror
@@ -124,9 +121,17 @@ class Log:
     def append_batch(self, batch: tuple[EncodedRecord, ...] | list[EncodedRecord]) -> list[Future[Location]]:
         """Queue several records at once; one wake-up, and as few syncs as their size allows."""
         now = time.perf_counter()
-        appends = [_Append(encoded, Future(), now) for encoded in batch]
-        for append in appends:
-            append.future.set_running_or_notify_cancel()  # what is on its way to the disk can't be called back
+        futures: list[Future[Location]] = [Future() for _ in batch]
+        for future in futures:
+            future.set_running_or_notify_cancel()  # what is on its way to the disk can't be called back
+        self._queue([Append(encoded, now, future) for encoded, future in zip(batch, futures, strict=True)])
+        return futures
+
+    def append_for(self, landing: Landing, token: Any, record: WholeRecord) -> None:
+        """Queue a record; `landing` is told what became of `token`, at once if the log is closed."""
+        self._queue([Append(record, time.perf_counter(), None, landing, token)])
+
+    def _queue(self, appends: list[Append]) -> None:
         with self._changed:
             closed = self._closing
             if not closed:
@@ -136,17 +141,20 @@ class Log:
                     self._thread.start()
                 self._changed.notify()
         if closed:
-            _fail(appends, LogBroken("the log is closed"))
-        return [append.future for append in appends]
+            fail(appends, LogBroken("the log is closed"))
+
+    @property
+    def stalled(self) -> float:
+        """Seconds since the writing of the group under way began; 0 when none is."""
+        since = self._busy_since
+        return time.perf_counter() - since if since else 0.0
 
     def status(self) -> LogStatus:
         """Counters since the log was opened."""
         pack = self._pack
         number, end = (pack.pack, pack.end) if pack else (None, 0)
-        since = self._busy_since
-        stalled = time.perf_counter() - since if since else 0.0
         return LogStatus(
-            number, end, self._records, self._groups, self._refused, self._abandoned, stalled, self._failure
+            number, end, self._records, self._groups, self._refused, self._abandoned, self.stalled, self._failure
         )
 
     def close(self) -> None:
@@ -184,10 +192,10 @@ class Log:
         self._seal()
         self._settle_orphans()
 
-    def _commit(self, queue: deque[_Append]) -> None:
+    def _commit(self, queue: deque[Append]) -> None:
         """Make everything in `queue` durable, group by group, or fail it."""
         while queue:
-            group: list[_Append] = []
+            group: list[Append] = []
             self._busy_since = time.perf_counter()
             try:
                 pack = self._pack_for(queue[0].encoded.size)
@@ -201,11 +209,11 @@ class Log:
                 failure = NoSpace if error.errno in FULL else LogBroken
                 self._failure = "" if failure is NoSpace else error.strerror or type(error).__name__
                 self._refused += len(group) if failure is NoSpace else 0
-                _fail(group, failure(f"the log can't be written: {error.strerror}"))
+                fail(group, failure(f"the log can't be written: {error.strerror}"))
             except BaseException as error:
                 # A defect, not the disk. Nobody may wait for ever, and nothing half done may be built upon.
                 self._abandon()
-                _fail([*group, *queue], LogBroken(f"the log failed: {type(error).__name__}"))
+                fail([*group, *queue], LogBroken(f"the log failed: {type(error).__name__}"))
                 raise
 
     def _pack_for(self, size: int) -> OpenPack:
@@ -217,6 +225,7 @@ class Log:
         if pack is None:
             reserve = self._reservation(self._directory)
             pack = self._pack = create_pack(self._directory, reserve, self._disk, self._mirror)
+            self._handed = self._own.begin(pack.pack, pack.end)
             if self._hand is not None and self._mirror is not None:
                 page = os.pread(pack.fd, PAGE, 0)
                 self._twin = create_copy(self._mirror, pack.pack, page, self._reservation(self._mirror), self._disk)
@@ -230,7 +239,7 @@ class Log:
             return 0
         return self._seal_size if status.f_bavail * status.f_frsize > self.reserve_bytes + 8 * self._seal_size else 0
 
-    def _next_group(self, pack: OpenPack, queue: deque[_Append]) -> list[_Append]:
+    def _next_group(self, pack: OpenPack, queue: deque[Append]) -> list[Append]:
         """Take from the queue what goes into the pack with the next sync: at least one record."""
         group = [queue.popleft()]
         size = group[0].encoded.size
@@ -241,22 +250,22 @@ class Log:
             group.append(queue.popleft())
         return group
 
-    def _fits(self, pack: OpenPack, group: list[_Append]) -> bool:
+    def _fits(self, pack: OpenPack, group: list[Append]) -> bool:
         """Fail what would eat the reserve; whether anything is left in `group`. Deletions may: they make room."""
         if self.reserve_bytes:
             free = min(self._disk.free(copy.fd) for copy in self._copies(pack)) - self.reserve_bytes
             refused = []
             for append in list(group):
-                if append.encoded.record.kind == RecordKind.DELETION or append.encoded.size <= free:
+                if append.makes_room or append.encoded.size <= free:
                     free -= append.encoded.size
                 else:
                     refused.append(append)
                     group.remove(append)
             self._refused += len(refused)
-            _fail(refused, NoSpace("only the reserve is left on the disk"))
+            fail(refused, NoSpace("only the reserve is left on the disk"))
         return bool(group)
 
-    def _write(self, pack: OpenPack, group: list[_Append], queue: deque[_Append]) -> None:
+    def _write(self, pack: OpenPack, group: list[Append], queue: deque[Append]) -> None:
         """Write a group, sync it, publish it, tell those who wait. OSError means: nothing of it may be acknowledged.
 
         When the disk is full, what was written whole is kept, the first that wasn't fails, the rest goes back to
@@ -271,7 +280,7 @@ class Log:
             for copy in copies:
                 self._disk.truncate(copy.fd, end)
             self._refused += 1
-            _fail([group[whole]], NoSpace("there is no space left on the disk"))
+            fail([group[whole]], NoSpace("there is no space left on the disk"))
             queue.extendleft(reversed(group[whole + 1 :]))
             del group[whole:]
             if not group:
@@ -279,14 +288,14 @@ class Log:
             for copy in copies:
                 self._sync_copy(copy)
         written = stored[0][1]
-        locations = []
+        offsets = []
         end = pack.end
         for append in group:
-            locations.append(Location(pack.pack, end, append.encoded.size))
+            offsets.append(end)
             end += append.encoded.size
         # From here on the group may be seen: should publishing fail, it is not acknowledged, but never cut off either.
         pack.end = end
-        pack.offsets.extend(location.offset for location in locations)
+        pack.offsets.extend(offsets)
         for copy in copies:
             copy.end = end
             publish_durable(self._disk, copy.fd, end)
@@ -296,17 +305,14 @@ class Log:
         synced = time.perf_counter()
         if self._trailing is not None:
             self._trailing.follow(pack.pack)
-        for append, location in zip(group, locations, strict=True):
-            timings = append.encoded.timings
-            timings["queue"] = started - append.queued
-            timings["write"] = written - started
-            timings["sync"] = synced - written
-            append.future.set_result(location)
+        if self._handed is not None:
+            self._handed.add(group, offsets, end)
+        succeed(group, pack.pack, offsets, (started, written, synced))
 
     def _copies(self, pack: OpenPack) -> list[OpenPack]:
         return [pack] if self._twin is None else [pack, self._twin]
 
-    def _on_all(self, copies: list[OpenPack], group: list[_Append]) -> list[tuple[int, float]]:
+    def _on_all(self, copies: list[OpenPack], group: list[Append]) -> list[tuple[int, float]]:
         """Store the group in all copies, in the mirror's at the same time. Raises OSError when both are done."""
         if len(copies) == 1 or self._hand is None:
             return [self._store(copies[0], group)]
@@ -316,7 +322,7 @@ class Log:
         finally:
             wait([other])
 
-    def _store(self, copy: OpenPack, group: list[_Append]) -> tuple[int, float]:
+    def _store(self, copy: OpenPack, group: list[Append]) -> tuple[int, float]:
         """Write the group and sync it if it is whole: how many records were written whole, and when. Raises OSError."""
         whole = len(group)
         try:
@@ -338,7 +344,7 @@ class Log:
         if self._sync:
             self._disk.sync(copy.fd)
 
-    def _write_records(self, pack: OpenPack, group: list[_Append]) -> None:
+    def _write_records(self, pack: OpenPack, group: list[Append]) -> None:
         """Write the group's bytes behind the pack's end. Raises PartlyWritten counting from there."""
         offset = pack.end
         buffers: list[Buffer] = []
@@ -390,7 +396,9 @@ class Log:
     def _let_go(self) -> tuple[OpenPack | None, list[OpenPack]]:
         """The open pack and all its copies; the log has none any more."""
         pack, copies = self._pack, self._copies(self._pack) if self._pack is not None else []
-        self._pack = self._twin = None
+        if pack is not None:
+            self._own.forget(pack.pack)
+        self._pack = self._twin = self._handed = None
         return pack, copies
 
     def _settle_orphans(self) -> None:
@@ -402,8 +410,3 @@ class Log:
                 self._trailing.follow(pack)
             elif self._mirror is not None:
                 recover_pack(self._mirror, pack, self._disk)
-
-
-def _fail(appends: list[_Append], error: NoSpace | LogBroken) -> None:
-    for append in appends:
-        append.future.set_exception(type(error)(*error.args))

@@ -12,7 +12,7 @@ import struct
 import time
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -325,7 +325,9 @@ def read_table(fd: int, seal: Seal) -> list[int]:
     return list(struct.unpack_from(f"<{count}Q", data, _TABLE.size))
 
 
-def read_record(fd: int, offset: int, end: int) -> tuple[Record, Extent]:
+def read_record(
+    fd: int, offset: int, end: int, decode: Callable[[bytes], Record] = decode_record
+) -> tuple[Record, Extent]:
     """The metadata of the record at `offset`, which must lie before `end` with all of its blocks.
 
     Raises TornRecord, OSError.
@@ -336,7 +338,7 @@ def read_record(fd: int, offset: int, end: int) -> tuple[Record, Extent]:
         raise TornRecord("the record goes beyond the end")
     if extent.metadata > len(data):
         data = os.pread(fd, extent.metadata, offset)
-    return decode_record(data), extent
+    return decode(data), extent
 
 
 def records(fd: int, start: int, end: int) -> Iterator[tuple[int, Extent, Record]]:

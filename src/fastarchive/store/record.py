@@ -11,7 +11,7 @@ import zlib
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import accumulate, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 RECORD_FRAME = 0x184D2A51
 """Magic number of the skippable frame that carries a record's metadata."""
@@ -239,6 +239,11 @@ def decode_blocks(data: bytes | bytearray | memoryview) -> tuple[Extent, list[Bl
     if metadata + sum([block[0] for block in blocks]) != extent.total:
         raise TornRecord("record lengths contradict each other")
     return extent, blocks
+
+
+def fixed_fields(data: bytes) -> tuple[Any, ...]:
+    """The fields at the start of a record, in the order of ``docs/format.md``; nothing is verified."""
+    return _FIXED.unpack_from(data)
 
 
 def decode_record(data: bytes | bytearray | memoryview) -> Record:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 
 from fastarchive.upperlayer.commands import Command, encode_command
-from fastarchive.upperlayer.connection import Connection
+from fastarchive.upperlayer.connection import Connection, Prompt
 from fastarchive.upperlayer.errors import LocalProtocolError
 from fastarchive.upperlayer.messages import Message
 from fastarchive.upperlayer.negotiation import Agreement, PresentationContext
@@ -56,6 +56,9 @@ class Association:
         """Most bytes of a message in one PDV."""
         self._sending = asyncio.Lock()
         self._message: Message | None = None
+        self.prompt: Prompt | None = None
+        """Is offered every request that is small and has come to its end, while receive() waits; those it takes on,
+        receive() never gives."""
 
     def context_for(self, abstract_syntax: str, transfer_syntax: str | None = None) -> PresentationContext | None:
         """The first accepted context of that abstract syntax (and transfer syntax, if given) in which we may be SCU."""
@@ -103,7 +106,7 @@ class Association:
             if connection.inbox.release_requested and not connection.machine.within_message:
                 connection.answer_release()
                 return None
-            await connection.wait(idle_limit, between_operations=may_end)
+            await connection.wait(idle_limit, between_operations=may_end, prompt=self.prompt if may_end else None)
 
     async def send(
         self,
@@ -168,6 +171,10 @@ class Association:
             pending = piece
         parts += frame_data_set(context_id, pending, longest, last=True)
         connection.write(parts)
+
+    def answer(self, response: bytes) -> None:
+        """Answer what `prompt` took on, with a message in PDUs; nothing happens when the association is over."""
+        self._connection.answer(response)
 
     async def send_framed(self, messages: bytes) -> None:
         """Send messages that are in PDUs already (:func:`frame_message`, with `longest_fragment`), in one write: for

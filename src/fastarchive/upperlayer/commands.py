@@ -14,6 +14,8 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Any
 
+from fastarchive.upperlayer.pdu import DATA_HEADERS, frame_command
+
 
 class CommandField(IntEnum):
     """Command Field (0000,0100), PS3.7 E.1. A response is its request with bit 15 set."""
@@ -346,6 +348,27 @@ def _encode_plain_response(c: Command) -> bytes:
         uid += b"\0" * (len(uid) & 1)
         body += _ELEMENT_HEADER.pack(0, 0x1000, len(uid)) + uid
     return _GROUP_LENGTH.pack(0, 0, 4, len(body)) + body
+
+
+@lru_cache(maxsize=1024)
+def _success_frame(context_id: int, sop_class: str, length: int) -> tuple[bytes, bytes]:
+    """What comes before and after the Message ID in the P-DATA-TF with the C-STORE-RSP that says Success, up to the SOP
+    Instance UID of `length` bytes."""
+    before = _uid(0x0002, sop_class) + _unsigned(0x0100, CommandField.C_STORE_RSP) + _ELEMENT_HEADER.pack(0, 0x0120, 2)
+    after = _unsigned(0x0800, NO_DATA_SET) + _unsigned(0x0900, 0) + _ELEMENT_HEADER.pack(0, 0x1000, length)
+    body = len(before) + 2 + len(after) + length
+    group = _GROUP_LENGTH.pack(0, 0, 4, body)
+    return frame_command(context_id, bytes(body + len(group)), 1 << 16)[: DATA_HEADERS.size] + group + before, after
+
+
+def store_success(context_id: int, sop_class: str, sop_instance: str, message_id: int) -> bytes:
+    """A C-STORE-RSP with status Success (PS3.7 9.3.1.2) in one P-DATA-TF, as frame_command() would give it. UIDs of at
+    most 64 characters of the default repertoire."""
+    uid = sop_instance.encode("ascii")
+    if len(uid) & 1:
+        uid += b"\0"
+    before, after = _success_frame(context_id, sop_class, len(uid))
+    return b"".join((before, message_id.to_bytes(2, "little"), after, uid))
 
 
 class StoreRequests:

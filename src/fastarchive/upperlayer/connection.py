@@ -34,7 +34,7 @@ from fastarchive.upperlayer.events import (
     ReleaseRequested,
 )
 from fastarchive.upperlayer.machine import PROVIDER, Machine
-from fastarchive.upperlayer.messages import Crowd, Inbox
+from fastarchive.upperlayer.messages import Crowd, Inbox, Message
 from fastarchive.upperlayer.negotiation import Agreement
 from fastarchive.upperlayer.options import PROGRESS, Limits, Timeouts
 from fastarchive.upperlayer.pdu import AssociateReject, AssociateRequest
@@ -42,12 +42,16 @@ from fastarchive.upperlayer.states import State
 
 READ_BUFFER_SIZE = 256 * 1024
 """Fits a processor's second level cache, whence the fragments are copied out at once."""
+SMALL = 64 * 1024
+"""Bytes of a message that is offered to who answers promptly."""
 _WRITE_HIGH, _WRITE_LOW = 1024 * 1024, 256 * 1024
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux only
 
 _OPEN = (State.ESTABLISHED, State.AWAITING_LOCAL_RELEASE)  # data may arrive, or be sent
 
 Decide = Callable[[AssociateRequest], Agreement | AssociateReject]
+Prompt = Callable[[Message], bool]
+"""Takes a whole message on, if it wants it, and is to call Connection.answer() some time after it returned."""
 
 
 def read_buffer() -> memoryview:
@@ -106,6 +110,9 @@ class Connection(asyncio.BufferedProtocol):
         self._idle_limit = inf
         self._quiet_limit = inf
         self._between_operations = False
+        self._prompt: Prompt | None = None
+        self._answering = False
+        """A message was taken on promptly and is not answered yet."""
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_due = inf
 
@@ -259,7 +266,38 @@ class Connection(asyncio.BufferedProtocol):
             elif self._within_message or inbox.is_waiting:
                 self._set_idle_deadline()
         self._within_message = within_message
+        self._deliver()
+
+    def _deliver(self) -> None:
+        """Hand what has arrived to who answers promptly, or wake who waits. One message at a time: the next one has to
+        wait for the answer to the last."""
+        inbox, prompt = self.inbox, self._prompt
+        if self._answering:
+            return
+        if prompt is not None and inbox.is_asleep and self._writable is None:
+            message = inbox.whole(SMALL)
+            if message is not None:
+                self._answering = True
+                if prompt(message):
+                    inbox.drop(message)
+                    self._set_read_deadline("", inf)
+                    return
+                self._answering = False
+            elif inbox.is_empty and not inbox.release_requested:
+                return  # part of a command: not worth waking anybody
         inbox.wake()
+
+    def answer(self, response: bytes) -> None:
+        """The answer to a message that was taken on promptly, in PDUs."""
+        self._answering = False
+        if self.inbox.error is not None:
+            return
+        if self.machine.state is not State.ESTABLISHED:
+            self.machine.send_data()
+        self._write(response)
+        if not self._reading_paused and not self.machine.within_message:
+            self._set_idle_deadline()
+        self._deliver()
 
     def _close_when_idle(self) -> None:
         if self.machine.state is State.IDLE:
@@ -286,19 +324,19 @@ class Connection(asyncio.BufferedProtocol):
             if self.inbox.unconsumed <= (self._least if crowded else self._limit) // 2:
                 self._resume_reading()
 
-    async def wait(self, idle_limit: float, *, between_operations: bool) -> None:
+    async def wait(self, idle_limit: float, *, between_operations: bool, prompt: Prompt | None = None) -> None:
         """Until the inbox is worth looking at; silence of `idle_limit` seconds ends the association, and that of
-        end_when_quiet() too if the wait is `between_operations`.
+        end_when_quiet() too if the wait is `between_operations`. Meanwhile `prompt` is offered messages that are whole.
 
         Raises AssociationAborted, AssociationTimeout.
         """
-        self._idle_limit, self._between_operations = idle_limit, between_operations
+        self._idle_limit, self._between_operations, self._prompt = idle_limit, between_operations, prompt
         if not self.machine.within_message:
             self._set_idle_deadline()
         try:
             await self.inbox.wait()
         finally:
-            self._idle_limit, self._between_operations = inf, False
+            self._idle_limit, self._between_operations, self._prompt = inf, False, None
             if self._read_timer == "idle":
                 self._set_read_deadline("", inf)
 
@@ -310,6 +348,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _set_idle_deadline(self) -> None:
         """Idle time starts now, if the service waits for a message."""
+        if self._answering:
+            return
         quiet_limit = self._quiet_limit if self._between_operations else inf
         self._set_read_deadline("idle", min(self._idle_limit, quiet_limit))
 

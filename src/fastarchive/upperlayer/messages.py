@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from time import perf_counter
 
 from fastarchive.upperlayer.commands import Command, CommandField
 from fastarchive.upperlayer.errors import AssociationAborted, DataSetTooLarge
@@ -15,6 +16,8 @@ WAKE_SIZE = 1024 * 1024
 read would cost as much as receiving."""
 _MESSAGE_COST, _CHUNK_COST = 1024, 64
 """What a queued command and each chunk count besides their bytes, so that floods of tiny ones are bounded too."""
+_ALLOWED = 16 * _MESSAGE_COST
+"""Of that, for a message which is taken whole."""
 _MOST_CANCELLED = 1024
 """Message IDs marked as cancelled; a peer that cancels more than it can have asked for loses what it said before."""
 
@@ -22,11 +25,13 @@ _MOST_CANCELLED = 1024
 class Message:
     """A command, and the data set that came or is still coming with it."""
 
-    __slots__ = ("_chunks", "_discarded", "_ended", "_inbox", "command", "context")
+    __slots__ = ("_chunks", "_discarded", "_ended", "_inbox", "begun", "command", "context")
 
     def __init__(self, inbox: Inbox, context: PresentationContext, command: Command) -> None:
         self.context = context
         self.command = command
+        self.begun = perf_counter()
+        """When its command had come."""
         self._inbox = inbox
         self._chunks: deque[bytes] = deque()
         self._ended = not command.has_data_set
@@ -51,6 +56,11 @@ class Message:
                 self.discard()
                 raise DataSetTooLarge(f"data set longer than {limit} bytes")
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def whole(self) -> bytes:
+        """The data set, which has come to its end and was not read yet; it stays where it is."""
+        chunks = self._chunks
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def discard(self) -> None:
         """Drop what was not read, and what is still coming."""
@@ -168,6 +178,16 @@ class Inbox:
     def is_waiting(self) -> bool:
         return self._waiter is not None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no message to be taken."""
+        return not self._messages
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether the service waits and nobody has woken it."""
+        return self._waiter is not None and not self._waiter.done()
+
     def take(self) -> Message | None:
         """The next message of which all, or a good part, has arrived. Raises the error the association ended with."""
         if self.error is not None:
@@ -180,6 +200,22 @@ class Inbox:
         self._messages.popleft()
         self.consumed(_MESSAGE_COST)
         return message
+
+    def whole(self, limit: int) -> Message | None:
+        """The next message, if it has come to its end and is not much longer than `limit`; it stays where it is."""
+        if not self._messages or self.unconsumed > limit + _ALLOWED:
+            return None
+        message = self._messages[0]
+        return None if message is self._arriving else message
+
+    def drop(self, message: Message) -> None:
+        """The message that whole() gave is dealt with."""
+        self._messages.popleft()
+        freed = _MESSAGE_COST
+        for chunk in message._chunks:
+            freed += len(chunk) + _CHUNK_COST
+        message._chunks.clear()
+        self.consumed(freed)
 
     async def wait(self) -> None:
         """Until something happened that is worth looking at. Raises the error the association ended with."""

@@ -1,0 +1,217 @@
+"""Small instances answered without waking anybody: taken on by the callback that received their last byte, answered by
+the one that learns of the disk.
+
+A message that does not go this way goes to :mod:`fastarchive.services.storage`, which has the reasons of every answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE, encoding_of, is_deflated
+from fastarchive.services.policy import is_storage
+from fastarchive.services.responses import response_to
+from fastarchive.services.storage import SMALL, STALLED, Answer, answer_for_error, log_answer
+from fastarchive.small import Sender, SmallInstances
+from fastarchive.upperlayer.commands import CommandField, encode_command, store_success
+from fastarchive.upperlayer.pdu import frame_command
+
+if TYPE_CHECKING:
+    from fastarchive.services.context import ServiceContext
+    from fastarchive.upperlayer import Association, Command, Message, PresentationContext
+
+__all__ = ["PromptStores", "answer_promptly"]
+
+_LONGEST_UID: Final = 64
+_LEAST_FRAGMENT: Final = 512
+"""Bytes of a message a peer must take in one PDU; every C-STORE-RSP fits."""
+
+
+class PromptStores:
+    """The instances of one process that are on their way to the disk by the short way. For one event loop."""
+
+    def __init__(self, context: ServiceContext) -> None:
+        self.context = context
+        self.small: SmallInstances | None = context.archive.small_instances(self._landed)
+        self._loop = asyncio.get_running_loop()
+        self._landings: deque[tuple[list[_UnderWay], float, Exception | None]] = deque()
+        self._woken = False
+        self._under_way: dict[_UnderWay, None] = {}
+        """In the order they came."""
+        self._alarm: asyncio.TimerHandle | None = None
+
+    def begin(self, one: _UnderWay) -> None:
+        """An instance is on its way to the disk."""
+        self._under_way[one] = None
+        if self._alarm is None and self.context.limits.store_seconds:
+            self._alarm = self._loop.call_later(self.context.limits.store_seconds, self._look)
+
+    def _look(self) -> None:
+        """Answer for those that wait too long."""
+        limit, now = self.context.limits.store_seconds, perf_counter()
+        self._alarm = None
+        for one in list(self._under_way):
+            left = one.received + limit - now
+            if left > 0:
+                self._alarm = self._loop.call_later(left, self._look)
+                break
+            del self._under_way[one]
+            one.give_up()
+
+    def _landed(self, tokens: list[Any], synced: float, error: Exception | None) -> None:
+        """In the committer thread."""
+        self._landings.append((tokens, synced, error))
+        # As in threads.py: appended before the look at the flag, which is lowered before anything is taken out.
+        if not self._woken:
+            self._woken = True
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._woken = False
+        while self._landings:
+            tokens, synced, error = self._landings.popleft()
+            for one in tokens:
+                self._under_way.pop(one, None)
+                one.finish(synced, error)
+
+
+class _Association:
+    """The small instances of one association."""
+
+    __slots__ = ("_senders", "association", "stores")
+
+    def __init__(self, association: Association, stores: PromptStores) -> None:
+        self.association = association
+        self.stores = stores
+        self._senders: dict[int, Sender | None] = {}
+
+    def take(self, message: Message) -> bool:
+        """Take a message on; False leaves it to the service."""
+        command, presentation = message.command, message.context
+        stores = self.stores
+        small, context = stores.small, stores.context
+        instance = command.affected_sop_instance
+        if (
+            small is None
+            or command.field is not CommandField.C_STORE_RQ
+            or not command.has_data_set
+            or command.affected_sop_class != presentation.abstract_syntax
+            or not 0 < len(instance) <= _LONGEST_UID
+            or not instance.isascii()
+        ):
+            return False
+        try:
+            sender = self._senders[presentation.id]
+        except KeyError:
+            sender = self._senders[presentation.id] = self._sender(presentation)
+        limit = context.limits.store_seconds
+        if sender is None or (limit and small.stalled > limit):
+            return False
+        data = message.whole()
+        size = len(data)
+        if size > SMALL or not context.arrivals.enter(size):
+            return False
+        one = _UnderWay(self, presentation.id, command, message.begun, size)
+        try:
+            taken = small.admit(one, data, sender)
+        except OSError:  # it will be told again, and answered
+            taken = False
+        if not taken:
+            context.arrivals.leave(size)
+            return False
+        one.digest, one.compress = small.times
+        stores.begin(one)
+        return True
+
+    def _sender(self, presentation: PresentationContext) -> Sender | None:
+        """What its instances have in common; None if they don't go this way."""
+        association, context = self.association, self.stores.context
+        syntax = presentation.transfer_syntax
+        if (
+            not is_storage(presentation.abstract_syntax)
+            or len(presentation.abstract_syntax) > _LONGEST_UID
+            or encoding_of(syntax) != EXPLICIT_LITTLE
+            or is_deflated(syntax)
+            or context.character_sets.get(association.calling_ae)
+            or association.longest_fragment < _LEAST_FRAGMENT
+        ):
+            return None
+        try:
+            return Sender(presentation.abstract_syntax, syntax, association.calling_ae, association.called_ae)
+        except ValueError:
+            return None
+
+
+class _UnderWay:
+    """An instance on its way to the disk, and what is to be answered."""
+
+    __slots__ = (
+        "_answered",
+        "_association",
+        "_command",
+        "_context_id",
+        "_size",
+        "begun",
+        "compress",
+        "digest",
+        "received",
+        "sop_instance",
+    )
+
+    def __init__(self, association: _Association, context_id: int, command: Command, begun: float, size: int) -> None:
+        self._association = association
+        self._context_id = context_id
+        self._command = command
+        self._size = size
+        self._answered = False
+        self.sop_instance = command.affected_sop_instance
+        self.begun = begun
+        self.received = perf_counter()
+        self.digest = self.compress = 0.0
+
+    def finish(self, synced: float, error: Exception | None) -> None:
+        """It is durable, or was not stored."""
+        context = self._association.stores.context
+        context.arrivals.leave(self._size)
+        if self._answered:
+            return
+        if error is not None:
+            self._refuse(answer_for_error(error))
+            return
+        association, command, metrics = self._association.association, self._command, context.metrics
+        association.answer(
+            store_success(self._context_id, command.affected_sop_class, self.sop_instance, command.message_id)
+        )
+        metrics.store_digest.observe(self.digest)
+        metrics.store_compress.observe(self.compress)
+        metrics.store_sync.observe(synced)
+        self._observe("stored")
+
+    def give_up(self) -> None:
+        """It takes too long; what becomes of it is not known."""
+        self._answered = True
+        self._refuse(STALLED)
+
+    def _refuse(self, answer: Answer) -> None:
+        association, command = self._association.association, self._command
+        response = encode_command(response_to(command, answer.status, comment=answer.comment))
+        association.answer(frame_command(self._context_id, response, association.longest_fragment))
+        self._observe(answer.outcome)
+        log_answer(association, answer)
+
+    def _observe(self, outcome: str) -> None:
+        association, metrics = self._association.association, self._association.stores.context.metrics
+        metrics.store_receive.observe(self.received - self.begun)
+        metrics.store_acknowledge.observe(perf_counter() - self.received)
+        metrics.count_instance(outcome, association.calling_ae, self._size)
+
+
+def answer_promptly(association: Association, stores: PromptStores) -> None:
+    """Let the small instances of an association go the short way, where there is one."""
+    if stores.small is not None:
+        association.prompt = _Association(association, stores).take

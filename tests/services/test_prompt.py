@@ -1,0 +1,209 @@
+"""Small instances stored and answered by the callbacks of the event loop, over a real port."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from fastarchive.archive import Archive
+from fastarchive.metrics import exposition
+from fastarchive.native.loading import library
+from fastarchive.services.context import Limits
+from fastarchive.store.disk import Disk
+from fastarchive.upperlayer import Association, Command, CommandField, Message, ProposedContext, connect
+from fastarchive.upperlayer.commands import encode_command, store_success
+from fastarchive.upperlayer.pdu import frame_command
+from tests.services.loopback import Loopback, encode, serving, slice_of
+from tests.services.scu import CT, EXPLICIT, store
+from tests.store.making import FaultyDisk
+
+ALONE: dict[str, object] = {"write_index": False}
+"""No commit of the index, which makes the next instance go the long way."""
+
+
+class Held(Disk):
+    """A disk whose syncs wait until they may go on."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.go_on = threading.Event()
+
+    def sync(self, fd: int) -> None:
+        self.reached.set()
+        assert self.go_on.wait(20)
+        super().sync(fd)
+
+
+@pytest.fixture
+def no_other_way(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing is stored but by the short way."""
+    if library() is None:
+        yield  # there is no short way
+        return
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("taken the long way")
+
+    monkeypatch.setattr(Archive, "receive", refuse)
+    yield
+
+
+def on(loopback: Loopback, disk: Disk) -> None:
+    """From now on the log writes to `disk`."""
+    log = loopback.archive._log
+    assert log is not None
+    log._disk = disk
+
+
+def conversation(loopback: Loopback, talk: Callable[[Association], Awaitable[None]]) -> None:
+    """An association in which `talk` says everything, released afterwards."""
+
+    async def main() -> None:
+        proposed = [ProposedContext(CT, (EXPLICIT,))]
+        async with connect(
+            loopback.host, loopback.port, calling_ae="SCU", called_ae="FASTARCHIVE", contexts=proposed
+        ) as association:
+            with anyio.fail_after(20):
+                await talk(association)
+
+    anyio.run(main)
+
+
+async def send(association: Association, number: int) -> None:
+    """A C-STORE-RQ, its Message ID the number of the slice."""
+    data_set = slice_of(number=number)
+    command = Command(
+        field=CommandField.C_STORE_RQ,
+        message_id=number,
+        affected_sop_class=CT,
+        affected_sop_instance=data_set.SOPInstanceUID,
+        priority=0,
+        has_data_set=True,
+    )
+    context = association.context_for(CT)
+    assert context is not None
+    await association.send(context.id, command, encode(data_set))
+
+
+async def answer(association: Association) -> tuple[int, int | None]:
+    """Message ID and status of the next response."""
+    message: Message | None = await association.receive()
+    assert message is not None
+    return message.command.responding_to, message.command.status
+
+
+@pytest.mark.usefixtures("no_other_way")
+def test_S1_small_instances_are_stored_and_counted(tmp_path: Path) -> None:
+    slices = [slice_of(number=number) for number in range(1, 4)]
+    with serving(tmp_path, archive_options=ALONE) as loopback:
+        assert store(loopback, slices) == [0, 0, 0]
+        for data_set in slices:
+            assert b"".join(loopback.archive.read(data_set.SOPInstanceUID).chunks()) == encode(data_set)
+        text = exposition(loopback.context.metrics).decode()
+        assert 'store_instances_total{calling_ae="SCU",outcome="stored"} 3.0' in text
+        for stage in ("receive", "digest", "compress", "sync", "acknowledge"):
+            assert f'fastarchive_store_stage_seconds_count{{stage="{stage}"}} 3.0' in text
+        assert (loopback.context.arrivals.under_way, loopback.context.arrivals.held) == (0, 0)
+
+
+def test_S3_the_same_again_and_others_under_its_uid(tmp_path: Path) -> None:
+    first, other = slice_of(number=1), slice_of(number=1)
+    other.PatientName = "Other^Name"
+    with serving(tmp_path, archive_options=ALONE) as loopback:
+        assert store(loopback, [first, first, other, first]) == [0, 0, 0xA900, 0]
+        assert loopback.archive.log_status().records == 1
+
+
+@pytest.mark.usefixtures("no_other_way")
+def test_messages_sent_ahead_are_answered_in_their_order(tmp_path: Path) -> None:
+    async def talk(association: Association) -> None:
+        for number in range(1, 9):
+            await send(association, number)
+        assert [await answer(association) for _ in range(8)] == [(number, 0) for number in range(1, 9)]
+
+    with serving(tmp_path, archive_options=ALONE) as loopback:
+        conversation(loopback, talk)
+        assert loopback.archive.log_status().records == 8
+
+
+@pytest.mark.usefixtures("no_other_way")
+def test_S1_nothing_is_answered_before_the_disk_has_it_and_a_release_waits(tmp_path: Path) -> None:
+    disk = Held()
+    answered: list[tuple[int, int | None]] = []
+
+    async def talk(association: Association) -> None:
+        await send(association, 1)
+        assert await anyio.to_thread.run_sync(disk.reached.wait, 20)
+        with anyio.move_on_after(0.1):
+            answered.append(await answer(association))
+        assert not answered
+        release = threading.Timer(0.1, disk.go_on.set)
+        release.start()
+        await association.release()  # its answer comes behind that to the C-STORE
+        release.join()
+
+    with serving(tmp_path, archive_options=ALONE) as loopback:
+        on(loopback, disk)
+        conversation(loopback, talk)
+        assert loopback.archive.read(slice_of(number=1).SOPInstanceUID).record.calling_ae == "SCU"
+        text = exposition(loopback.context.metrics).decode()
+        assert 'store_instances_total{calling_ae="SCU",outcome="stored"} 1.0' in text
+
+
+@pytest.mark.usefixtures("no_other_way")
+def test_S2_a_disk_that_fails_or_is_full_is_told(tmp_path: Path) -> None:
+    with serving(tmp_path, archive_options=ALONE) as loopback:
+        on(loopback, FaultyDisk(fail_sync=1))
+        assert store(loopback, [slice_of(number=1), slice_of(number=1)]) == [0x0110, 0]
+        on(loopback, FaultyDisk(room=0))
+        assert store(loopback, [slice_of(number=2)]) == [0xA700]
+        assert (loopback.context.arrivals.under_way, loopback.context.arrivals.held) == (0, 0)
+
+
+def test_S2_a_disk_that_does_not_answer_is_told_and_used_again(tmp_path: Path) -> None:
+    disk = Held()
+
+    async def talk(association: Association) -> None:
+        await send(association, 1)
+        assert await answer(association) == (1, 0xA700)
+        await send(association, 2)
+        assert await answer(association) == (2, 0xA700)
+        disk.go_on.set()
+        number = 3
+        await send(association, number)
+        while (await answer(association))[1]:  # the committer may not have noticed yet
+            number += 1
+            await send(association, number)
+
+    with serving(tmp_path, archive_options=ALONE, limits=Limits(store_seconds=0.2)) as loopback:
+        on(loopback, disk)
+        conversation(loopback, talk)
+        assert loopback.context.arrivals.under_way == 0
+
+
+def test_S7_one_instance_from_two_associations_at_once_is_stored_once(tmp_path: Path) -> None:
+    disk = Held()
+    statuses: list[int] = []
+    with serving(tmp_path, archive_options=ALONE) as loopback:
+        on(loopback, disk)
+        senders = [threading.Thread(target=lambda: statuses.extend(store(loopback, [slice_of()]))) for _ in range(3)]
+        for sender in senders:
+            sender.start()
+        assert disk.reached.wait(20)
+        disk.go_on.set()
+        for sender in senders:
+            sender.join(20)
+        assert statuses == [0, 0, 0]
+        assert loopback.archive.log_status().records == 1
+
+
+@pytest.mark.parametrize("uid", ["1.2.3", "1.2.34"])
+def test_the_answer_is_the_one_that_is_encoded_from_a_command(uid: str) -> None:
+    command = Command(
+        field=CommandField.C_STORE_RSP, responding_to=0x1234, affected_sop_class=CT, affected_sop_instance=uid, status=0
+    )
+    assert store_success(7, CT, uid, 0x1234) == frame_command(7, encode_command(command), 4096)
