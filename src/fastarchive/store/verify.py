@@ -44,7 +44,8 @@ from fastarchive.store.record import (
     measure,
 )
 
-_WINDOW: Final = 8 << 20
+_WINDOW: Final = 512 << 10
+"""Bytes read at a time: what was read is hashed while it is in the second-level cache."""
 _METADATA: Final = 4096
 _HEAD: Final = struct.Struct("<II4sIHxxIQ")
 """Of a record: frame, content length, magic, CRC, version, number of blocks, size."""
@@ -119,17 +120,25 @@ class Window:
     def get(self, offset: int, size: int) -> memoryview:
         """Bytes of the file; fewer than `size` where it ends. Raises OSError."""
         if not (self._start <= offset and offset + size <= self._end):
-            if size > len(self._buffer):
-                self._buffer = bytearray(size)
-                self._view = memoryview(self._buffer)
-            wanted = max(min(len(self._buffer), self._limit - offset), 0)
-            count = os.preadv(self._fd, [self._view[:wanted]], offset)
-            self._start, self._end = offset, offset + count
-            self.read += count
-            if self._pace is not None:
-                self._pace(count)
+            self._fill(offset, size)
         at = offset - self._start
         return self._view[at : min(at + size, self._end - self._start)]
+
+    def _fill(self, offset: int, size: int) -> None:
+        """Read on behind what is in memory already from `offset` on."""
+        known, at = self.held(offset)
+        kept = len(known) - at
+        before = self._view
+        if size > len(self._buffer):
+            self._buffer = bytearray(size)
+            self._view = memoryview(self._buffer)
+        self._view[:kept] = before[at : at + kept]
+        wanted = max(min(len(self._buffer), self._limit - offset), kept)
+        count = os.preadv(self._fd, [self._view[kept:wanted]], offset + kept) if wanted > kept else 0
+        self._start, self._end = offset, offset + kept + count
+        self.read += count
+        if self._pace is not None:
+            self._pace(count)
 
     def held(self, offset: int) -> tuple[memoryview, int]:
         """What is in memory, and the place of an offset of the file in it; empty if it doesn't reach there."""
