@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final
 
 from fastarchive.dicom.attributes import Level
@@ -25,6 +26,7 @@ _THREE: Final = struct.Struct("<3H")
 _FIVE, _SIX = struct.Struct("<5H"), struct.Struct("<6H")
 _INSTANCE_LENGTHS, _INSTANCE_STRINGS = _INSTANCE.size - 12, _INSTANCE.size - 6
 _ENTITY_LENGTHS, _ENTITY_STRINGS = _ENTITY.size - 10, _ENTITY.size - 4
+_lengths_of: Final = itemgetter(slice(_INSTANCE_LENGTHS, _INSTANCE_STRINGS))
 
 
 def encode_row(document: Document) -> bytes:
@@ -152,10 +154,13 @@ def are_one_family(documents: Sequence[Document]) -> bool:
     if len(rows) < len(documents) or rows[0][0] != _IMAGE:
         return False
     lengths = rows[0][_INSTANCE_LENGTHS:_INSTANCE_STRINGS]
-    start = _INSTANCE.size
-    names = rows[0][start : start + sum(_THREE.unpack(lengths))]
-    there = slice(_INSTANCE_LENGTHS, _INSTANCE_STRINGS)
-    return len([1 for row in rows if row[there] == lengths and row.startswith(names, start)]) == len(rows)
+    names = itemgetter(slice(_INSTANCE.size, _INSTANCE.size + sum(_THREE.unpack(lengths))))
+    return _all_alike(map(_lengths_of, rows), len(rows)) and _all_alike(map(names, rows), len(rows))
+
+
+def _all_alike(values: Iterable[bytes], number: int) -> bool:
+    listed = list(values)
+    return listed.count(listed[0]) == number
 
 
 def _take_apart(document: Document, row: bytes) -> None:

@@ -201,9 +201,9 @@ static uint8_t *put(uint8_t *out, const uint8_t *data, size_t size)
     return out + size;
 }
 
-/* Identifiers of at most `longest` bytes. Returns how many bytes were written; ends[i] is where answer i ends, or where
+/* From rows that lie one after the other. Identifiers of at most `longest` bytes. Returns how many bytes were written; ends[i] is where answer i ends, or where
    the one before it ends if there is none. */
-EXPORT size_t fastarchive_answers(const uint8_t *const *rows, const uint32_t *sizes, uint32_t count,
+EXPORT size_t fastarchive_answers(const uint8_t *rows, const uint32_t *sizes, uint32_t count,
                                   const Template *template, const uint8_t *const *above, const uint32_t *above_sizes,
                                   const uint8_t *command, uint32_t command_size, uint32_t context, uint32_t longest,
                                   uint8_t *out, size_t capacity, uint32_t *ends)
@@ -221,7 +221,9 @@ EXPORT size_t fastarchive_answers(const uint8_t *const *rows, const uint32_t *si
             if (step->source == SOURCE_ABOVE)
                 values[number] = (Value){above[step->argument], above_sizes[step->argument]};
         }
-        if (!pick(rows[at], sizes[at], template, values, digits))
+        const uint8_t *row = rows;
+        rows += sizes[at];
+        if (!pick(row, sizes[at], template, values, digits))
             continue;
         uint64_t size = template->trailer_size;
         int plain = 1, fits = 1;

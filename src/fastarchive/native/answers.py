@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import struct
 import threading
+from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -121,7 +122,7 @@ def encoder(path: Path) -> Encoder:
     write = ctypes.PyDLL(str(path)).fastarchive_answers
     write.restype = ctypes.c_size_t
     write.argtypes = (
-        ctypes.c_void_p,
+        ctypes.c_char_p,
         ctypes.c_void_p,
         ctypes.c_uint32,
         ctypes.c_char_p,
@@ -140,7 +141,7 @@ def encoder(path: Path) -> Encoder:
         rows: Sequence[bytes], template: Template, above: Sequence[bytes], framing: Framing
     ) -> tuple[bytes, list[int]]:
         count = len(rows)
-        sizes = list(map(len, rows))
+        sizes = array("I", map(len, rows))
         command, context_id, longest = framing
         each = template.most + sum(map(len, above)) + len(command) + 12
         capacity = sum(sizes) + count * each
@@ -149,8 +150,8 @@ def encoder(path: Path) -> Encoder:
         out = _memory.out
         ends = (ctypes.c_uint32 * count)()
         written = write(
-            (ctypes.c_char_p * count)(*rows),
-            (ctypes.c_uint32 * count)(*sizes),
+            b"".join(rows),  # an array of pointers to them would take longer than all else here
+            sizes.buffer_info()[0],
             count,
             template.address,
             (ctypes.c_char_p * len(above))(*above),
