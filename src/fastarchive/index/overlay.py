@@ -129,13 +129,13 @@ class Overlay:
 
     def entity(self, level: Level, key: str) -> Document | None:
         """A patient, study or series as it is now; the overlay's own object, to be changed in place."""
-        try:
-            return self.entities[level, key]
-        except KeyError:
+        name = (level, key)
+        document = self.entities.get(name)
+        if document is None and name not in self.entities:
             document = self.base.get(level, key)
             if document is not None:
-                self.entities[level, key] = document
-            return document
+                self.entities[name] = document
+        return document
 
     def put(self, document: Document, before: Document | None = None) -> Document:
         """Take in a patient, study or series, in the place of `before`."""

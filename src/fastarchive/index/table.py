@@ -26,14 +26,16 @@ def _numbers(count: int) -> struct.Struct:
 def encode_table(elements: Mapping[int, bytes], origins: Mapping[int, Origin]) -> bytes:
     """Elements and their origins: counts, distinct origins; tags, ends of values, numbers of origins; values."""
     count = len(elements)
-    first = next(iter(origins.values()), None)
-    if first is not None and len(set(map(id, origins.values()))) == 1:  # all of one record
+    orders = list(origins.values())
+    if orders and orders.count(orders[0]) == len(orders):  # all of one record
+        values = list(elements.values())
         return b"".join(
             [
                 _COUNTS.pack(1, count),
-                _ORIGIN.pack(*first),
-                _numbers(3 * count).pack(*elements, *accumulate(map(len, elements.values())), *bytes(count)),
-                *elements.values(),
+                _ORIGIN.pack(*orders[0]),
+                _numbers(2 * count).pack(*elements, *accumulate(map(len, values))),
+                bytes(4 * count),
+                *values,
             ]
         )
     numbers = {origin: number for number, origin in enumerate(dict.fromkeys(origins.values()))}
