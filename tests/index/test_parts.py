@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -130,6 +131,26 @@ def test_every_record_has_one_reader_and_deletions_have_all(tmp_path: Path) -> N
     assert all(each[-1] == entries[-1] for each in read)
     assert sorted(entry for each in read for entry in each[:-1]) == sorted(entries[:-1])
     assert all(read)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_readers_stop_where_a_file_ends_too_early(
+    tmp_path: Path, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not native:
+        monkeypatch.setattr("fastarchive.native.harvest.deal", None)
+    with Log(tmp_path, sync=False) as log:
+        entries = append(log, [record_of(f"3.{number}", patient_id=f"P{number}") for number in range(20)])
+    ends = ends_of(tmp_path)
+    last = entries[-1][0]
+    for kept in (0, 50, last.size - 1):
+        os.truncate(pack_path(tmp_path, last.pack), last.offset + kept)
+        for of in (1, 2):
+            shares = [Harvest(tmp_path, ends, Share(number, of)) for number in range(of)]
+            read = [entry for share in shares for entry in share.records()]
+            assert sorted(read) == sorted(entries[:-1])
+            assert {share.positions[last.pack] for share in shares} == {last.offset}
+            assert {share.passed for share in shares} == {19}
 
 
 def test_padding_does_not_change_whose_a_record_is() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from fastarchive.native import harvest as native
 from fastarchive.store.pack import PAGE, PackError, decode_identity, list_packs, pack_path, read_state
 from fastarchive.store.record import FIXED_SIZE, Location, Record, RecordKind, TornRecord, decode_record, measure
 
@@ -77,32 +78,58 @@ class Harvest:
 
     def _of_pack(self, pack: int, fd: int, end: int) -> Iterator[tuple[Location, Record]]:
         number, of = self._share
-        position, piece, start = PAGE, b"", PAGE
+        deal = deal_by_python if native.deal is None else native.deal
+        position = self.positions[pack] = PAGE
         size = _LARGE_PIECE
-        self.positions[pack] = position
         while position < end:
-            at = position - start
-            if at + FIXED_SIZE > len(piece):
-                piece, start, at = os.pread(fd, min(size, end - position), position), position, 0
-            try:
-                extent = measure(piece[at : at + FIXED_SIZE])
-                metadata = piece[at : at + extent.metadata]
-                if len(metadata) < extent.metadata:
-                    piece, start = os.pread(fd, max(size, extent.metadata), position), position
-                    metadata = piece[: extent.metadata]
-                following = position + extent.total
-                if following > end:
+            piece = os.pread(fd, min(size, end - position), position)
+            share = deal(piece, end - position, number, of)
+            for at, metadata, total, before in share.found:
+                try:
+                    record = decode_record(piece[at : at + metadata])
+                except TornRecord:
+                    self.passed += before
+                    self.positions[pack] = position + at
                     return
-                if of == 1 or metadata[_KIND_OFFSET] != RecordKind.INSTANCE or dealt(metadata, of) == number:
-                    yield Location(pack, position, extent.total), decode_record(metadata)
-                elif not is_whole(metadata):
-                    return
-            except TornRecord:
-                return
-            self.passed += 1
-            position = following
+                yield Location(pack, position + at, total), record
+            self.passed += share.passed
+            position += share.following
             self.positions[pack] = position
-            size = _SMALL_PIECE if extent.total > _SPARSE else _LARGE_PIECE
+            if share.ended or (not share.following and size >= share.needed):  # the file ends before
+                return
+            size = max(_SMALL_PIECE if share.last > _SPARSE else _LARGE_PIECE, share.needed)
+
+
+def deal_by_python(piece: bytes, left: int, reader: int, of: int) -> native.Dealt:
+    """As :data:`fastarchive.native.harvest.deal`."""
+    found: list[native.Found] = []
+    at, needed, last, passed, ended = 0, 0, 0, 0, False
+    while at < left and len(found) < native.MOST:
+        needed = FIXED_SIZE
+        if at + FIXED_SIZE > len(piece):
+            ended = left - at < FIXED_SIZE
+            break
+        try:
+            extent = measure(piece[at : at + FIXED_SIZE])
+        except TornRecord:
+            ended = True
+            break
+        if extent.total > left - at:
+            ended = True
+            break
+        needed = extent.metadata
+        if at + needed > len(piece):
+            break
+        metadata = piece[at : at + needed]
+        if of == 1 or metadata[_KIND_OFFSET] != RecordKind.INSTANCE or dealt(metadata, of) == reader:
+            found.append((at, needed, extent.total, passed))
+        elif not is_whole(metadata):
+            ended = True
+            break
+        passed += 1
+        last = extent.total
+        at += last
+    return native.Dealt(found, at, needed, last, passed, ended)
 
 
 def is_whole(metadata: bytes) -> bool:

@@ -18,6 +18,7 @@ SOURCES = (
     "decoding.c",
     "entropy.c",
     "frames.c",
+    "harvest.c",
     "headers.c",
     "pixels.c",
     "rows.c",

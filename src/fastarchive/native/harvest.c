@@ -1,0 +1,144 @@
+/*
+ * The records of a pack dealt out to several readers by whose they are (docs/format.md, "Record"). The twin is in
+ * index/harvest.py.
+ */
+#include "native.h"
+
+#define RECORD_FRAME 0x184D2A51u
+#define RECORD_MAGIC 0x43455246u /* "FREC" */
+#define RECORD_VERSION 1
+#define INSTANCE 1
+#define FIXED 92
+#define BLOCK 24
+#define LENGTHS 81 /* of seven strings, a byte each */
+#define LONGEST_DEALT 128
+
+static uint32_t crc_table[8][256];
+
+__attribute__((constructor)) static void fill_crc_table(void)
+{
+    for (uint32_t number = 0; number < 256; number++) {
+        uint32_t crc = number;
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
+        crc_table[0][number] = crc;
+    }
+    for (int table = 1; table < 8; table++)
+        for (int number = 0; number < 256; number++) {
+            uint32_t before = crc_table[table - 1][number];
+            crc_table[table][number] = before >> 8 ^ crc_table[0][before & 255];
+        }
+}
+
+/* As zlib.crc32(data, crc). */
+static uint32_t crc32_of(uint32_t crc, const uint8_t *data, size_t size)
+{
+    crc = ~crc;
+    for (; size >= 8; data += 8, size -= 8) {
+        uint64_t eight = load64(data) ^ crc;
+        crc = 0;
+        for (int byte = 0; byte < 8; byte++)
+            crc ^= crc_table[7 - byte][eight >> 8 * byte & 255];
+    }
+    for (; size; data++, size--)
+        crc = crc >> 8 ^ crc_table[0][(crc ^ *data) & 255];
+    return ~crc;
+}
+
+static int is_whole(const uint8_t *record, size_t metadata)
+{
+    return crc32_of(crc32_of(0, record, 12), record + 16, metadata - 16) == load32(record + 12);
+}
+
+/* Which of `of` readers an instance's record falls to: by its Patient ID, or its study where it has none. */
+static uint32_t dealt(const uint8_t *record, size_t metadata, uint32_t of)
+{
+    static const uint8_t PATIENT_ID[] = {0x10, 0, 0x20, 0, 'L', 'O'};
+    const uint8_t *lengths = record + LENGTHS, *end = record + metadata, *whose = end;
+    size_t size = 0, at = FIXED;
+    for (int string = 0; string < 7; string++)
+        at += lengths[string];
+    for (; at + sizeof PATIENT_ID <= metadata; at++)
+        if (!memcmp(record + at, PATIENT_ID, sizeof PATIENT_ID)) {
+            if (at + 8 <= metadata) {
+                whose = record + at + 8;
+                size = load16(record + at + 6);
+                if (size > (size_t)(end - whose))
+                    size = (size_t)(end - whose);
+            }
+            break;
+        }
+    while (size && (*whose == ' ' || *whose == 0))
+        whose++, size--;
+    while (size && (whose[size - 1] == ' ' || whose[size - 1] == 0))
+        size--;
+    if (size > LONGEST_DEALT)
+        return 0;
+    for (size_t byte = 0; byte < size; byte++)
+        if (whose[byte] & 0x80 || whose[byte] == 0x1b)
+            return 0;
+    if (!size) {
+        size_t start = FIXED + (size_t)lengths[0] + lengths[1];
+        start = start < metadata ? start : metadata;
+        whose = record + start;
+        size = lengths[2] < metadata - start ? lengths[2] : metadata - start;
+    }
+    return crc32_of(0, whose, size) % of;
+}
+
+typedef struct {
+    uint32_t at;       /* from the start of the piece */
+    uint32_t metadata; /* bytes */
+    uint64_t total;    /* bytes of the whole record */
+    uint32_t before;   /* records passed before it */
+    uint32_t unused;
+} Found;
+
+typedef struct {
+    uint64_t next;   /* where to read on, from the start of the piece */
+    uint64_t needed; /* bytes that have to be there then */
+    uint64_t last;   /* size of the last record passed */
+    uint32_t passed; /* records */
+    uint32_t ended;  /* whether what is there is no whole record, or goes beyond the end */
+} Reached;
+
+/*
+ * The records in `piece` that fall to reader `number` of `of`, at most `most`; `left` bytes of records are left in the
+ * pack from the start of the piece on. Deletions and the like fall to everyone. Checksums are verified of what falls to
+ * others; the rest is for the caller. Returns how many were found.
+ */
+EXPORT uint32_t fastarchive_deal(const uint8_t *piece, size_t size, uint64_t left, uint32_t number, uint32_t of, Found *found,
+                                 uint32_t most, Reached *reached)
+{
+    uint32_t count = 0;
+    uint64_t at = 0;
+    memset(reached, 0, sizeof *reached);
+    while (at < left && count < most) {
+        reached->needed = FIXED;
+        if (at > size || size - at < FIXED) {
+            reached->ended = left - at < FIXED;
+            break;
+        }
+        const uint8_t *record = piece + at;
+        uint64_t metadata = (uint64_t)load32(record + 4) + 8, blocks = load32(record + 20), total = load64(record + 24);
+        reached->ended = load32(record) != RECORD_FRAME || load32(record + 8) != RECORD_MAGIC ||
+                         load16(record + 16) != RECORD_VERSION || metadata < FIXED + BLOCK * blocks || total < metadata ||
+                         total > left - at;
+        if (reached->ended)
+            break;
+        reached->needed = metadata;
+        if (metadata > size - at)
+            break;
+        if (of == 1 || record[18] != INSTANCE || dealt(record, metadata, of) == number)
+            found[count++] = (Found){(uint32_t)at, (uint32_t)metadata, total, reached->passed, 0};
+        else if (!is_whole(record, metadata)) {
+            reached->ended = 1;
+            break;
+        }
+        reached->passed++;
+        reached->last = total;
+        at += total;
+    }
+    reached->next = at;
+    return count;
+}
