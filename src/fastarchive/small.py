@@ -14,6 +14,7 @@ from fastarchive.admission import Admission
 from fastarchive.dicom.attributes import STORED_TAGS
 from fastarchive.native.small import MOST, SmallRecords, small_records
 from fastarchive.store.appends import Landing, WholeRecord
+from fastarchive.store.glimpse import glimpse_of_own
 from fastarchive.store.log import Log
 
 __all__ = ["MOST", "Sender", "SmallInstances", "Token", "small_instances"]
@@ -34,6 +35,7 @@ class Sender:
     def __init__(self, sop_class: str, transfer_syntax: str, calling_ae: str, called_ae: str) -> None:
         """Raises ValueError for a text no record can hold."""
         self.calling_ae = calling_ae
+        self.name = sop_class
         self.sop_class = sop_class.encode()
         texts = [text.encode() for text in (transfer_syntax, calling_ae, called_ae)]
         self.titles = b"".join(texts)
@@ -50,6 +52,7 @@ class SmallInstances:
         self._records = records
         self._landing = landing
         self._settle: Landing = self._settled
+        self._admitted: list[tuple[Token, WholeRecord]] = []
 
     @property
     def times(self) -> tuple[float, float]:
@@ -62,16 +65,32 @@ class SmallInstances:
         return self._log.stalled
 
     def admit(self, token: Token, data: bytes, sender: Sender) -> bool:
-        """Append a data set, whose affected SOP Instance UID is that of `token`. False, and nothing was done, for one
-        that doesn't go this way. Raises OSError when the index can't be read."""
+        """Take a data set in, whose affected SOP Instance UID is that of `token`, for the next :meth:`flush`.
+
+        False, and nothing was done, for one that doesn't go this way. Raises OSError when the index can't be read.
+        """
         instance = token.sop_instance.encode()
         sop_class = sender.sop_class
         lengths = bytes((len(sop_class), len(instance))) + sender.lengths
-        record = self._records.make(data, sop_class + instance + sender.titles, lengths, time.time_ns())
-        if record is None or not self._admission.begin(token.sop_instance, record[_DIGEST], sender.calling_ae):
+        received = time.time_ns()
+        made = self._records.make(data, sop_class + instance + sender.titles, lengths, received)
+        if made is None:
             return False
-        self._log.append_for(self._settle, token, WholeRecord(record, len(record)))
+        digest = made[_DIGEST]
+        if not self._admission.begin(token.sop_instance, digest, sender.calling_ae):
+            return False
+        metadata = made[: 8 + int.from_bytes(made[4:8], "little")]
+        record = glimpse_of_own(metadata, sender.name, token.sop_instance, received, digest)
+        self._admitted.append((token, WholeRecord(made, len(made), record)))
         return True
+
+    def flush(self) -> None:
+        """Hand the log what was admitted since the last time.
+
+        The committer, who takes the interpreter lock from this thread, is woken once for all of it.
+        """
+        admitted, self._admitted = self._admitted, []
+        self._log.append_for(self._settle, admitted)
 
     def _settled(self, tokens: list[Any], synced: float, error: Exception | None) -> None:
         self._admission.end([token.sop_instance for token in tokens], error)

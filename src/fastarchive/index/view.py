@@ -33,6 +33,7 @@ _POLL_LIMIT: Final = 4096
 _PROMPT_LIMIT: Final = 64
 """Records that are read in a moment: about 2 ms."""
 _RETRY_SECONDS: Final = 0.1
+_LOOK_SECONDS: Final = 0.05
 _log = logging.getLogger(__name__)
 
 _Stamp = tuple[int, int, int]
@@ -188,6 +189,8 @@ class Index:
         self._made_anew = False
         """Whether the index is another than the one the snapshot is of."""
         self._stamp: _Stamp | None = None
+        self._look_at = 0.0
+        """When locate_promptly() looks for a commit again."""
         self._retry_at = 0.0
         self._snapshot = Snapshot(None)
         self._follower = Follower(directory, self._snapshot.positions, mirror=mirror, own=self._own)
@@ -278,8 +281,12 @@ class Index:
 
     def _refresh_promptly(self) -> bool:
         """Whether everything that is durable is known now, and no more than a moment was spent on it."""
-        if self._committed() != self._stamp:
-            return False
+        now = time.monotonic()
+        if now >= self._look_at:  # the tail tells all that a commit since then would
+            self._look_at = now + _LOOK_SECONDS
+            if self._committed() != self._stamp:
+                self._look_at = 0.0
+                return False
         records = self._follower.poll(_PROMPT_LIMIT)
         if records:
             self._tail.add(records)

@@ -40,15 +40,24 @@ class PromptStores:
         self._loop = asyncio.get_running_loop()
         self._landings: deque[tuple[list[_UnderWay], float, Exception | None]] = deque()
         self._woken = False
+        self._flushing = False
         self._under_way: dict[_UnderWay, None] = {}
         """In the order they came."""
         self._alarm: asyncio.TimerHandle | None = None
 
     def begin(self, one: _UnderWay) -> None:
-        """An instance is on its way to the disk."""
+        """An instance was admitted. All that come before the event loop waits again go to the log together."""
         self._under_way[one] = None
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
         if self._alarm is None and self.context.limits.store_seconds:
             self._alarm = self._loop.call_later(self.context.limits.store_seconds, self._look)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self.small is not None:
+            self.small.flush()
 
     def _look(self) -> None:
         """Answer for those that wait too long."""

@@ -24,6 +24,8 @@ class WholeRecord:
 
     metadata: bytes
     size: int
+    record: Record
+    """What its metadata says."""
     buffers: Sequence[Buffer] = ()
     spool: Spool | None = None
 
@@ -48,8 +50,7 @@ class Append:
     @property
     def makes_room(self) -> bool:
         """Whether it may use the reserve of the disk."""
-        encoded = self.encoded
-        return type(encoded) is EncodedRecord and encoded.record.kind == RecordKind.DELETION
+        return self.encoded.record.kind == RecordKind.DELETION
 
 
 def succeed(appends: Sequence[Append], pack: int, offsets: Sequence[int], times: tuple[float, float, float]) -> None:
@@ -96,15 +97,14 @@ class OwnPack:
     def __init__(self, end: int) -> None:
         self.end = end
         """Up to where everything that is durable was handed over."""
-        self.entries: deque[tuple[int, int, Record | bytes]] = deque(maxlen=_MOST_HANDED)
-        """Offset, size, and the record or bytes that begin with its metadata."""
+        self.entries: deque[tuple[int, int, Record]] = deque(maxlen=_MOST_HANDED)
+        """Offset, size and record."""
 
     def add(self, appends: Sequence[Append], offsets: Sequence[int], end: int) -> None:
         """Records that readers may see now."""
         for append, offset in zip(appends, offsets, strict=True):
             encoded = append.encoded
-            told = encoded.record if type(encoded) is EncodedRecord else encoded.metadata
-            self.entries.append((offset, encoded.size, told))
+            self.entries.append((offset, encoded.size, encoded.record))
         self.end = end
 
 

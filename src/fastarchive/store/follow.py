@@ -207,14 +207,14 @@ class Follower:
         entries = own.entries
         while position < end and len(found) < limit:
             try:
-                offset, size, told = entries[0]
+                offset, size, record = entries[0]
             except IndexError:
                 break
             if offset > position:
                 break
             entries.popleft()
             if offset == position:
-                found.append((Location(pack, offset, size), glimpse(told) if isinstance(told, bytes) else told))
+                found.append((Location(pack, offset, size), record))
                 position += size
         if position != start:
             followed.position = position

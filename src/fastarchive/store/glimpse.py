@@ -24,7 +24,7 @@ from fastarchive.store.record import (
     fixed_fields,
 )
 
-__all__ = ["glimpse"]
+__all__ = ["glimpse", "glimpse_of_own"]
 
 _CRC_OFFSET: Final = 12
 _AFTER_CRC: Final = 16
@@ -55,6 +55,19 @@ class _Glimpsed(Record):
         return all(getattr(self, field) == getattr(other, field) for field in Record.__slots__)
 
     __hash__ = Record.__hash__
+
+
+def glimpse_of_own(data: bytes, sop_class: str, sop_instance: str, received: int, digest: bytes) -> Record:
+    """The record of an instance that begins `data`, which this process has just made: known to be good."""
+    record = _Glimpsed.__new__(_Glimpsed)
+    record._data = data
+    record.kind = RecordKind.INSTANCE
+    record.received = received
+    record.digest = digest
+    record.sop_class = sop_class
+    record.sop_instance = sop_instance
+    record.origin = None
+    return record
 
 
 def glimpse(data: bytes) -> Record:

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
@@ -88,7 +89,11 @@ class Log:
         self.reserve_bytes: Final = reserve_bytes
         self._sync = sync
         self._disk = disk
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._bell = threading.Lock()
+        """Held by nobody when there is something for the committer. Bare: to wait for a condition takes several."""
+        self._bell.acquire()
+        self._rung = False
         self._waiting: list[Append] = []
         self._own = own or OwnPacks()
         self._handed: OwnPack | None = None
@@ -127,21 +132,27 @@ class Log:
         self._queue([Append(encoded, now, future) for encoded, future in zip(batch, futures, strict=True)])
         return futures
 
-    def append_for(self, landing: Landing, token: Any, record: WholeRecord) -> None:
-        """Queue a record; `landing` is told what became of `token`, at once if the log is closed."""
-        self._queue([Append(record, time.perf_counter(), None, landing, token)])
+    def append_for(self, landing: Landing, records: Iterable[tuple[Any, WholeRecord]]) -> None:
+        """Queue records, each with its token; `landing` is told what became of these, at once if the log is closed."""
+        now = time.perf_counter()
+        self._queue([Append(record, now, None, landing, token) for token, record in records])
 
     def _queue(self, appends: list[Append]) -> None:
-        with self._changed:
+        with self._lock:
             closed = self._closing
             if not closed:
                 self._waiting += appends
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._run, name="log-committer", daemon=True)
                     self._thread.start()
-                self._changed.notify()
+                self._ring()
         if closed:
             fail(appends, LogBroken("the log is closed"))
+
+    def _ring(self) -> None:
+        if not self._rung:
+            self._rung = True
+            self._bell.release()
 
     @property
     def stalled(self) -> float:
@@ -159,10 +170,10 @@ class Log:
 
     def close(self) -> None:
         """Commit what waits, then seal the pack. Later appends fail. May be called twice."""
-        with self._changed:
+        with self._lock:
             self._closing = True
             thread = self._thread
-            self._changed.notify()
+            self._ring()
         if thread is not None:
             thread.join()
         if self._trailing is not None:
@@ -177,13 +188,15 @@ class Log:
         self.close()
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._waiting and not self._closing:
-                    self._changed.wait()
+        closing = False
+        while not closing:
+            self._bell.acquire()
+            with self._lock:
+                self._rung = False
+                closing = self._closing  # nothing is queued after it
                 batch, self._waiting = self._waiting, []
-                if not batch:
-                    break
+            if not batch:
+                continue
             groups = self._groups
             self._commit(deque(batch))
             self._busy_since = 0.0
