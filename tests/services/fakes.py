@@ -122,6 +122,17 @@ class FakeAssociation:
         assert position == len(messages)
         await self.send_many(context_id, pairs)
 
+    async def exchange(
+        self, message: Sequence[bytes], answered: Callable[[Command], Sequence[bytes] | None], limit: float
+    ) -> None:
+        following: Sequence[bytes] | None = message
+        while following is not None:
+            await self.send_framed(b"".join(following))
+            response = await self.receive(limit)
+            if response is None:
+                raise AssociationAborted("released in place of a response")
+            following = answered(response.command)
+
     async def send_many(self, context_id: int, messages: Sequence[tuple[bytes, bytes | None]]) -> None:
         if self.aborted is not None:
             raise AssociationAborted("over")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastarchive.services.sending import _batches, even
+from fastarchive.services.reading import batch_from, even
 from tests.services.retrieving import instance
 
 
@@ -21,8 +21,10 @@ def test_fragments_are_of_even_length_whatever_the_blocks_are(pieces: list[bytes
 @given(st.lists(st.sampled_from([1, 10_000, 500_000, 3 << 20, 9 << 20]), max_size=200))
 def test_batches_hold_every_instance_in_order_and_no_more_than_their_bytes(lengths: list[int]) -> None:
     instances = [instance(f"1.2.{number}", length=length) for number, length in enumerate(lengths)]
-    batches = list(_batches(instances))
+    batches, most, start = [], 1, 0
+    while start < len(instances):
+        batches.append(batch_from(instances, start, most))
+        assert 1 <= len(batches[-1]) <= most
+        start, most = start + len(batches[-1]), 2 * most
     assert [one for batch in batches for one in batch] == instances
     assert all(len(batch) == 1 or sum(one.length for one in batch) <= 4 << 20 for batch in batches)
-    assert all(1 <= len(batch) <= 64 for batch in batches)
-    assert not batches or len(batches[0]) == 1

@@ -22,6 +22,7 @@ from fastarchive.upperlayer.commands import (
     StoreRequests,
     _decode_any,
     _decode_store_request,
+    _decode_store_response,
     decode_command,
     encode_command,
 )
@@ -251,6 +252,28 @@ def test_the_short_way_reads_what_the_long_way_reads(data: bytes, changes: list[
     for position, value in changes:
         changed[position % len(changed)] = value
     short = _decode_store_request(changed)
+    if short is not None:
+        assert short == _decode_any(changed)
+    if not changes:
+        assert short is not None
+
+
+_STORE_RESPONSES = st.builds(
+    Command,
+    field=st.just(CommandField.C_STORE_RSP),
+    responding_to=numbers,
+    affected_sop_class=st.one_of(st.just(""), uids),
+    affected_sop_instance=st.one_of(st.just(""), uids),
+    status=numbers,
+)
+
+
+@given(_STORE_RESPONSES.map(encode_command), st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=3))
+def test_so_does_the_short_way_of_responses(data: bytes, changes: list[tuple[int, int]]) -> None:
+    changed = bytearray(data)
+    for position, value in changes:
+        changed[position % len(changed)] = value
+    short = _decode_store_response(changed)
     if short is not None:
         assert short == _decode_any(changed)
     if not changes:

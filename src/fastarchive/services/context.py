@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from fastarchive.metrics import Metrics
 from fastarchive.query.headers import MOST_HEADERS
 from fastarchive.services.arrivals import Arrivals
+from fastarchive.services.reading import Turns
 from fastarchive.services.threads import Threads
 from fastarchive.setting_values import Peer, QueryLimits
 
@@ -74,6 +75,8 @@ class ServiceContext:
     character_sets: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = Limits()
     arrivals: Arrivals = field(default_factory=Arrivals)
+    turns: Turns = field(default_factory=Turns)
+    """Of the retrieves that read on the event loop."""
 
     limits_by_caller: Mapping[str, Limits] = field(default_factory=dict)
     running_queries: Counter[str] = field(default_factory=Counter)

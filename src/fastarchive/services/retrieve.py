@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
-from contextlib import aclosing
 from time import perf_counter
 from typing import Final
 
@@ -35,6 +34,8 @@ from fastarchive.upperlayer import (
     ProposedContext,
     Timeouts,
     connect,
+    encode_command,
+    frame_command,
 )
 
 __all__ = ["handle_get", "handle_move"]
@@ -76,11 +77,14 @@ async def handle_get(association: Association, message: Message, context: Servic
     retrieval = await _Retrieval.begin(association, message, context, "C-GET")
     if retrieval is None:
         return
-    sender = Sender(association, context, "C-GET")
-    async with aclosing(sender.send(retrieval.instances)) as outcomes:
-        while not retrieval.cancelled and (done := await anext(outcomes, None)) is not None:
-            retrieval.count(*done)
-            await retrieval.report_when_due()
+
+    def done(instance: Instance, outcome: Outcome) -> bytes | None:
+        retrieval.count(instance, outcome)
+        return None if retrieval.cancelled else retrieval.report_due()
+
+    sender = Sender(association, context, "C-GET", done)
+    if not retrieval.cancelled:
+        await sender.send(retrieval.instances)
     await retrieval.finish("" if sender.responses else "no instance could be sent on this association")
 
 
@@ -148,8 +152,8 @@ class _Retrieval:
         for instance in rest:
             self.count(instance, Outcome.FAILED)
 
-    async def report_when_due(self) -> None:
-        """Send a pending response after the first sub-operation, and then at the interval (R9)."""
+    def report_due(self) -> bytes:
+        """A pending response in PDUs, after the first sub-operation and then at the interval (R9); else nothing."""
         now = perf_counter()
         remaining = self.tally.remaining
         if self._reported is None:
@@ -158,9 +162,11 @@ class _Retrieval:
         else:
             since = now - self._reported
             due = remaining != self._reported_remaining and since >= self.context.limits.pending_interval
-        if (due or since >= _STILL_ALIVE) and remaining:
-            self._reported, self._reported_remaining = now, remaining
-            await self.association.send(self._presentation.id, self.tally.response(self.request, status.PENDING))
+        if not remaining or not (due or since >= _STILL_ALIVE):
+            return b""
+        self._reported, self._reported_remaining = now, remaining
+        response = encode_command(self.tally.response(self.request, status.PENDING))
+        return frame_command(self._presentation.id, response, self.association.longest_fragment)
 
     async def finish(self, comment: str = "") -> None:
         """Send the final response; `comment` says why, should every sub-operation have failed."""
@@ -230,7 +236,8 @@ async def _report_until(over: anyio.Event, retrieval: _Retrieval, sailing: anyio
     pause = min(retrieval.context.limits.pending_interval, _LOOK_AGAIN)
     patience = anyio.current_time() + _PATIENCE
     while not over.is_set():
-        await retrieval.report_when_due()
+        if report := retrieval.report_due():
+            await retrieval.association.send_framed(report)
         if not retrieval.cancelled:
             patience = anyio.current_time() + _PATIENCE
         elif anyio.current_time() > patience:
@@ -265,6 +272,12 @@ async def _send_to(
     """
     context = retrieval.context
     originator = Originator(comment_of(retrieval.association.calling_ae), retrieval.request.message_id)
+
+    def done(instance: Instance, outcome: Outcome) -> bytes | None:
+        waiting.popleft()
+        retrieval.count(instance, outcome)
+        return None if retrieval.cancelled else b""
+
     try:
         async with connect(
             peer.host,
@@ -277,11 +290,7 @@ async def _send_to(
         ) as carrier:
             context.metrics.requested_open.inc()
             try:
-                sender = Sender(carrier, context, "C-MOVE", originator)
-                async with aclosing(sender.send(tuple(waiting))) as outcomes:
-                    while not retrieval.cancelled and (done := await anext(outcomes, None)) is not None:
-                        waiting.popleft()
-                        retrieval.count(*done)
+                await Sender(carrier, context, "C-MOVE", done, originator).send(tuple(waiting))
             except AssociationError:
                 retrieval.count(waiting.popleft(), Outcome.FAILED)
                 raise

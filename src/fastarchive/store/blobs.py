@@ -32,7 +32,7 @@ from fastarchive.store.record import (
 OPEN_PACKS: Final = 128
 _READ_WHOLE: Final = 4 << 20
 _METADATA_READ: Final = 4096
-_TOGETHER: Final = 1 << 20
+TOGETHER: Final = 1 << 20
 """Bytes of a data set that are read into one piece; copying what is stored as it is would cost more for larger ones."""
 
 
@@ -80,16 +80,28 @@ class Reader:
     __slots__ = ("_blobs", "_file", "_head", "location", "record")
 
     def __init__(
-        self, blobs: Blobs, file: _PackFile, location: Location, record: Record | None, *, content: bool = True
+        self,
+        blobs: Blobs,
+        file: _PackFile,
+        location: Location,
+        record: Record | None,
+        *,
+        content: bool = True,
+        head: Buffer | None = None,
     ) -> None:
-        """Raises DamagedInstance when `record` isn't given and can't be read."""
+        """`head`: what the pack holds from the record's beginning on, if that has been read already.
+
+        Raises DamagedInstance when `record` isn't given and can't be read.
+        """
         self.location = location
         self._blobs = blobs
         self._file = file
         # Small records are read at once: one system call for metadata and content.
         whole = content and location.size <= _READ_WHOLE
         size = location.size if whole else min(location.size, _METADATA_READ)
-        self._head = self._read(0, size) if whole or record is None else b""
+        if head is None:
+            head = self._read(0, size) if whole or record is None else b""
+        self._head: Buffer = head
         self.record = record if record is not None else self._decode()
 
     def chunks(self) -> Iterator[Buffer]:
@@ -127,12 +139,12 @@ class Reader:
         the checksums of the blocks have to tell which of them to look for elsewhere.
         """
         try:
-            pieces = self._together() if self.record.length <= _TOGETHER else self._apart()
+            pieces = self.together() if self.record.length <= TOGETHER else self._apart()
         except (DamagedBlock, DamagedInstance):
             pieces = []
         return pieces or list(self.chunks())
 
-    def _together(self) -> list[Buffer]:
+    def together(self) -> list[Buffer]:
         """All of it in one piece, whose digest takes one pass; empty if it isn't right."""
         record = self.record
         whole = np.empty(record.length, np.uint8).data
@@ -274,6 +286,30 @@ class Blobs:
         """
         file, location = self._find(location, instance)
         return Reader(self, file, location, record, content=content)
+
+    def read_at_once(self, location: Location) -> tuple[Record, Buffer] | None:
+        """The record at `location` and its data set as received, verified, for who can't wait for a disk.
+
+        None when that would take more than copying from memory, when the data set is longer than :data:`TOGETHER`, and
+        whenever something is wrong: :meth:`open` then tells what.
+        """
+        with self._lock:
+            file = self._files.get(location.pack)
+        if file is None or location.size > 2 * TOGETHER:
+            return None
+        head = np.empty(location.size, np.uint8).data
+        try:
+            if os.preadv(file.fd, (head,), location.offset, os.RWF_NOWAIT) != location.size:
+                return None
+            if measure(head).total != location.size:
+                return None
+            record = decode_record(head)
+            if record.length > TOGETHER:
+                return None
+            pieces = Reader(self, file, location, record, head=head).together()
+        except (OSError, TornRecord, DamagedBlock, DamagedInstance):  # of OSErrors, mostly that it isn't in memory
+            return None
+        return (record, pieces[0]) if pieces else None
 
     def locate(self, pack: int, offset: int) -> Location:
         """The location of the record that begins at an offset of a pack, for those who don't know its size.

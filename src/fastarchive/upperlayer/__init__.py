@@ -29,7 +29,7 @@ from fastarchive.upperlayer.messages import Message
 from fastarchive.upperlayer.negotiation import AcceptorPolicy, PresentationContext, ProposedContext
 from fastarchive.upperlayer.neighbours import Neighbours
 from fastarchive.upperlayer.options import Limits, Observer, Timeouts
-from fastarchive.upperlayer.pdu import frame_message
+from fastarchive.upperlayer.pdu import frame_command, frame_data_set, frame_message
 from fastarchive.upperlayer.requestor import connect
 from fastarchive.upperlayer.user_information import UserIdentity
 
@@ -60,6 +60,8 @@ __all__ = [
     "connect",
     "decode_command",
     "encode_command",
+    "frame_command",
+    "frame_data_set",
     "frame_message",
     "serve",
 ]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 
 from fastarchive.upperlayer.commands import Command, encode_command
 from fastarchive.upperlayer.connection import Connection, Prompt
-from fastarchive.upperlayer.errors import LocalProtocolError
+from fastarchive.upperlayer.errors import AssociationAborted, LocalProtocolError
 from fastarchive.upperlayer.messages import Message
 from fastarchive.upperlayer.negotiation import Agreement, PresentationContext
 from fastarchive.upperlayer.pdu import fragment_length, frame_command, frame_data_set
@@ -183,6 +183,53 @@ class Association:
             self._may_send()
             self._connection.write([messages])
             await self._connection.drain()
+
+    async def exchange(
+        self, message: Sequence[Piece], answered: Callable[[Command], Sequence[Piece] | None], limit: float
+    ) -> None:
+        """Requests one after another, each sent the moment the response to the one before arrives: for streams of
+        sub-operations, none of which is worth a turn of a task.
+
+        `message` is in PDUs already (:func:`frame_command`, :func:`frame_data_set`, with `longest_fragment`).
+        `answered` is called with whatever command comes, on the event loop, and returns the next message; None ends the
+        exchange, and so does what it raises, which is raised here. `limit`: seconds the peer may be silent.
+        Raises AssociationAborted, AssociationTimeout.
+        """
+        connection, inbox = self._connection, self._connection.inbox
+        following: Sequence[Piece] | None = message
+        failure: Exception | None = None
+
+        def hear(command: Command) -> None:
+            nonlocal following, failure
+            try:
+                following = answered(command)
+                if following is not None and not connection.is_full and sum(map(len, following)) <= _BATCH:
+                    self._may_send()
+                    connection.write(following)
+                    return
+            except Exception as error:  # it is raised in the task that waits
+                following, failure = None, error
+            inbox.listener = None
+
+        async with self._sending:
+            try:
+                while following is not None:
+                    self._may_send()
+                    connection.write(following)
+                    inbox.listener = hear
+                    await connection.drain()
+                    while inbox.listener is not None and (early := inbox.take()) is not None:
+                        hear(early.command)
+                    while inbox.listener is not None:
+                        await connection.wait(limit, between_operations=False)
+                        if inbox.release_requested and not connection.machine.within_message:
+                            connection.answer_release()
+                            raise AssociationAborted("released in place of a response")
+                    await connection.drain()
+            finally:
+                inbox.listener = None
+        if failure is not None:
+            raise failure
 
     def _may_send(self) -> None:
         error = self._connection.inbox.error

@@ -148,7 +148,7 @@ def decode_command(data: bytes | bytearray) -> Command:
     Raises CommandError when an element is cut short or has an impossible length, when an element of another group
     appears, or when Command Field (0000,0100) or Command Data Set Type (0000,0800) is missing or unknown.
     """
-    return _decode_store_request(data) or _decode_any(data)
+    return _decode_store_request(data) or _decode_store_response(data) or _decode_any(data)
 
 
 def _tag(number: int) -> bytes:
@@ -185,6 +185,36 @@ def _decode_store_request(data: bytes | bytearray) -> Command | None:
         affected_sop_instance=sop_instance.rstrip(b"\0").decode(),
         priority=priority[0] | priority[1] << 8,
         has_data_set=data_set_type != _NO_DATA_SET,
+    )
+
+
+_STORE_RESPONSE = re.compile(
+    _tag(0x0000) + rb"\x04\x00\x00\x00...."
+    + rb"(?:" + _tag(0x0002) + _UID_VALUE + rb")?"
+    + _tag(0x0100) + _SHORT + rb"\x01\x80"
+    + _tag(0x0120) + _SHORT + rb"(..)"
+    + _tag(0x0800) + _SHORT + rb"\x01\x01"
+    + _tag(0x0900) + _SHORT + rb"(..)"
+    + rb"(?:" + _tag(0x1000) + _UID_VALUE + rb")?",
+    re.DOTALL,
+)  # fmt: skip
+"""(0000,0000), C-STORE-RSP, (0000,0120), no data set, (0000,0900), and mostly (0000,0002) and (0000,1000) as well."""
+
+
+def _decode_store_response(data: bytes | bytearray) -> Command | None:
+    """A C-STORE-RSP with the elements that most have and no others; None for everything else."""
+    found = _STORE_RESPONSE.fullmatch(data)
+    if found is None:
+        return None
+    class_length, sop_class, responding_to, status, instance_length, sop_instance = found.groups(b"")
+    if (sop_class and class_length[0] != len(sop_class)) or (sop_instance and instance_length[0] != len(sop_instance)):
+        return None
+    return Command(
+        field=CommandField.C_STORE_RSP,
+        responding_to=responding_to[0] | responding_to[1] << 8,
+        affected_sop_class=sop_class.rstrip(b"\0").decode(),
+        affected_sop_instance=sop_instance.rstrip(b"\0").decode(),
+        status=status[0] | status[1] << 8,
     )
 
 

@@ -372,6 +372,11 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._transport.writelines(parts)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the peer takes what is written more slowly than it is written: drain() waits then."""
+        return self._writable is not None
+
     async def drain(self) -> None:
         """Until the transport has room. Raises what the association ended with, if it did."""
         if self._writable is not None:

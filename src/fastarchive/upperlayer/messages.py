@@ -116,6 +116,8 @@ class Inbox:
         self.error: AssociationAborted | None = None
         self.release_requested = False
         self.cancelled: set[int] = set()
+        self.listener: Callable[[Command], None] | None = None
+        """Is told of each command as it arrives, instead of a message being made of it; data sets are dropped then."""
         self._closed = False
         self._wake_size = min(WAKE_SIZE, limit // 2)
         self._on_consumed = on_consumed
@@ -137,6 +139,9 @@ class Inbox:
             return
         if command.is_request:
             self.cancelled.discard(command.message_id)
+        if self.listener is not None:
+            self.listener(command)
+            return
         message = Message(self, context, command)
         self._messages.append(message)
         self._arriving = message if command.has_data_set else None
@@ -154,9 +159,11 @@ class Inbox:
             self._arriving = None
 
     def wake(self) -> None:
-        """Wake who waits, if there is enough to be worth it."""
+        """Wake who waits, if there is enough to be worth it: while there is a listener, only the end of it all is."""
         waiter = self._waiter
-        if waiter is not None and not waiter.done() and self._is_enough(self._arriving):
+        if waiter is None or waiter.done() or not self._is_enough(self._arriving):
+            return
+        if self.listener is None or self.release_requested:
             waiter.set_result(None)
 
     def fail(self, error: AssociationAborted) -> None:
