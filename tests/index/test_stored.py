@@ -73,6 +73,14 @@ def test_rows_are_those_of_tantivy(folder: Path, variant: str, monkeypatch: pyte
         assert stores.rows(searcher, some) == rows(searcher, some)
 
 
+def test_no_descriptor_is_kept(folder: Path) -> None:
+    searcher, meta = _opened(folder)
+    stores = Stores(folder, meta)
+    assert stores.rows(searcher, _hits(searcher))
+    held = [path for path in Path("/proc/self/fd").iterdir() if path.exists() and folder in path.resolve().parents]
+    assert held == []
+
+
 def test_tantivy_is_asked_for_nothing_but_the_first_row_of_a_segment(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

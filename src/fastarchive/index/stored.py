@@ -6,8 +6,10 @@ files of the stores are mapped and read by a C function. Whatever it can't read 
 
 from __future__ import annotations
 
+import ctypes
 import json
 import mmap
+import os
 import struct
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -15,7 +17,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import numpy as np
 import tantivy
 
 from fastarchive.native.stored import stored_rows
@@ -102,15 +103,55 @@ def _opened(path: Path) -> _Store | None:
     """A store; None if it isn't there any more, or is of another format."""
     try:
         with path.open("rb") as file:
-            memory = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-        size, mark = _FOOTER.unpack_from(memory, len(memory) - _FOOTER.size)
-        end = len(memory) - _FOOTER.size - size
+            memory = _Mapped(file.fileno())
+        size, mark = _FOOTER.unpack_from(memory.view, memory.size - _FOOTER.size)
+        end = memory.size - _FOOTER.size - size
         if mark != _MARK or end < 0:
             return None
-        if json.loads(memory[end : end + size])["version"]["index_format_version"] != _FORMAT:
+        if json.loads(bytes(memory.view[end : end + size]))["version"]["index_format_version"] != _FORMAT:
             return None
     except (OSError, ValueError, KeyError, TypeError, struct.error):
         return None
-    view = np.frombuffer(memory, np.uint8)
-    address: int = view.__array_interface__["data"][0]
-    return _Store(address, end, view)
+    return _Store(memory.address, end, memory)
+
+
+_FAILED: Final = ctypes.c_void_p(-1).value
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int64,
+)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+
+
+class _Mapped:
+    """A file in memory, to be read, for as long as this object lives.
+
+    The mmap of Python keeps a descriptor for each file; there may be many segments, in every worker.
+    """
+
+    __slots__ = ("address", "size", "view")
+    _unmap = _libc.munmap  # still there when the interpreter ends
+
+    def __init__(self, fd: int) -> None:
+        """Raises OSError; ValueError for a file that is empty."""
+        self.address = 0
+        self.size = os.fstat(fd).st_size
+        if not self.size:
+            raise ValueError("an empty file")
+        address = _libc.mmap(None, self.size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+        if address == _FAILED:
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error))
+        self.address = address
+        self.view = memoryview((ctypes.c_uint8 * self.size).from_address(address)).cast("B").toreadonly()
+        """Only to be used while this object lives."""
+
+    def __del__(self) -> None:
+        if self.address:
+            self._unmap(self.address, self.size)
