@@ -55,8 +55,9 @@ class RowFrames:
         self.feed_quickly, self.feed = locked.fastarchive_rows_feed, unlocked.fastarchive_rows_feed
         for feed in (self.feed_quickly, self.feed):
             feed.restype, feed.argtypes = None, (pointer, pointer, ctypes.c_char_p, size, size)
-        self.end = locked.fastarchive_rows_end
-        self.end.restype, self.end.argtypes = size, (pointer, pointer, pointer)
+        self.end_quickly, self.end = locked.fastarchive_rows_end, unlocked.fastarchive_rows_end
+        for end in (self.end_quickly, self.end):
+            end.restype, end.argtypes = size, (pointer, pointer, pointer)
         scratch_size, prepare = locked.fastarchive_scratch, locked.fastarchive_scratch_prepare
         scratch_size.restype = size
         prepare.restype, prepare.argtypes = None, (pointer,)
@@ -85,11 +86,12 @@ class RowFrames:
 class RowFrame:
     """A frame being made. For one thread at a time."""
 
-    __slots__ = ("_frames", "_memory")
+    __slots__ = ("_come", "_frames", "_memory")
 
     def __init__(self, frames: RowFrames, memory: _Memory) -> None:
         self._frames = frames
         self._memory = memory
+        self._come = 0
 
     def feed(self, data: bytes, start: int, count: int) -> None:
         """The next pixels: `count` bytes of `data` from `start` on. What is more than was announced is dropped."""
@@ -98,12 +100,15 @@ class RowFrame:
         frames = self._frames
         feed = frames.feed_quickly if count <= _QUICK else frames.feed
         feed(self._memory.address, frames.scratch.memory, data, start, count)
+        self._come += count
 
     def finish(self) -> bytes:
         """The frame, after some pixels have come; it may be a little longer than they are. Nothing may follow."""
         frames, memory = self._frames, self._memory
         scratch = frames.scratch
-        at = frames.end(memory.address, scratch.memory, scratch.size_at)
+        # Up to a block of each plane is still to be compressed.
+        end = frames.end_quickly if self._come <= _QUICK else frames.end
+        at = end(memory.address, scratch.memory, scratch.size_at)
         frame = ctypes.string_at(memory.address + at, scratch.size.value)
         frames.give_back(memory)
         return frame
