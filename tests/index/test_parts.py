@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from fastarchive.index.writer import IndexWriter
 from fastarchive.store.log import Log
 from fastarchive.store.pack import PAGE, pack_path
 from fastarchive.store.record import Record, encode_record
+from tests.folders import temporary_folder
 from tests.index.archives import Entry, Expected, append, random_records, record_of
 from tests.index.effort import effort
 
@@ -48,26 +48,24 @@ def _united(directory: Path, shares: int) -> None:
 def test_any_records_in_any_number_of_parts_give_the_documents_of_the_model(
     some: list[Record], others: list[Record], later: list[Record], shares: int
 ) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        with Log(directory, sync=False) as one, Log(directory, sync=False) as other:
-            entries: list[Entry] = [*append(one, some), *append(other, others)]
-            _united(directory, shares)
-            reader = Index(directory)
-            assert reader.view().tail_length == 0
-            Expected(entries).check_view(reader.view())
-            entries += append(one, later)
-            expected = Expected(entries)
-            expected.check_view(reader.view())
-            writer = IndexWriter(directory, commit_seconds=1e9)  # goes on from it as from its own
-            while writer.step():
-                pass
-            writer.commit()
-            expected.check_view(reader.view())
-            rowids = [one.rowid for level in Level for page in reader.view().pages(level, Everything()) for one in page]
-            assert len(set(rowids)) == len(rowids)
-            writer.close()
-            reader.close()
+    with temporary_folder() as directory, Log(directory, sync=False) as one, Log(directory, sync=False) as other:
+        entries: list[Entry] = [*append(one, some), *append(other, others)]
+        _united(directory, shares)
+        reader = Index(directory)
+        assert reader.view().tail_length == 0
+        Expected(entries).check_view(reader.view())
+        entries += append(one, later)
+        expected = Expected(entries)
+        expected.check_view(reader.view())
+        writer = IndexWriter(directory, commit_seconds=1e9)  # goes on from it as from its own
+        while writer.step():
+            pass
+        writer.commit()
+        expected.check_view(reader.view())
+        rowids = [one.rowid for level in Level for page in reader.view().pages(level, Everything()) for one in page]
+        assert len(set(rowids)) == len(rowids)
+        writer.close()
+        reader.close()
 
 
 @pytest.mark.parametrize("conflict", ["study of two patients", "instance of two patients", "one patient written twice"])

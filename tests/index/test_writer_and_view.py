@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from fastarchive.index.writer import IndexBusy, IndexWriter
 from fastarchive.store.log import Log
 from fastarchive.store.pack import create_pack
 from fastarchive.store.record import Record, deletion
+from tests.folders import temporary_folder
 from tests.index.archives import Entry, Expected, append, random_records, record_of
 from tests.index.effort import effort
 from tests.server.harness import eventually
@@ -35,8 +35,7 @@ from tests.server.harness import eventually
 def test_any_records_in_any_batches_give_the_documents_of_the_model(
     steps: list[tuple[list[Record], str, bool]],
 ) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
+    with temporary_folder() as directory:
         entries: list[Entry] = []
         writer = IndexWriter(directory, commit_seconds=1e9)
         reader = Index(directory)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +18,7 @@ from fastarchive.query.options import FindOptions
 from fastarchive.query.retrieve import RetrieveRequest, instances
 from fastarchive.store.log import Log
 from fastarchive.store.record import Record, RecordKind
+from tests.folders import temporary_folder
 from tests.index.archives import EXPLICIT, append, encoded
 from tests.query.archives import Instance
 from tests.query.brute_force import brute_force, found_by_plan
@@ -49,8 +48,7 @@ def record(instance: Instance, received: int) -> Record:
 @contextmanager
 def stored(archive: list[Instance], indexed: int) -> Iterator[View]:
     """A view of an archive whose first ``indexed`` instances are in the index, the others in the log only."""
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
+    with temporary_folder() as directory:
         records = [record(instance, received) for received, instance in enumerate(archive, 1)]
         writer = IndexWriter(directory)
         with Log(directory, sync=False) as log:

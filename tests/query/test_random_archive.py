@@ -8,7 +8,6 @@ the archive as it is and of moments of it that were kept.
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -34,6 +33,7 @@ from fastarchive.query.options import FindOptions
 from fastarchive.query.plan import plan
 from fastarchive.upkeep.deletion import delete, make_plan
 from fastarchive.upkeep.selection import select
+from tests.folders import remove
 from tests.query.archives import CT, MR, Instance
 from tests.query.brute_force import bare, brute_force, found_by_plan, header_answers, identity_of
 from tests.query.identifiers import query
@@ -90,7 +90,7 @@ class ArchiveMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.writer.close()
         self.archive.close()
-        shutil.rmtree(self.directory)
+        remove(self.directory)
 
     @initialize(some=archives(8), data=st.data())
     def begin(self, some: list[Instance], data: st.DataObject) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.folders import temporary_folder
 
 
 @pytest.fixture
@@ -15,5 +16,5 @@ def memory(tmp_path: Path) -> Iterator[Path]:
     if not Path("/dev/shm").is_dir():
         yield tmp_path
         return
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
-        yield Path(name)
+    with temporary_folder("/dev/shm") as folder:
+        yield folder
