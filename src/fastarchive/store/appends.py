@@ -14,7 +14,7 @@ from fastarchive.store.record import Location, Record, RecordKind
 
 __all__ = ["Append", "Landing", "OwnPack", "OwnPacks", "WholeRecord", "fail", "succeed"]
 
-_MOST_HANDED: Final = 16384
+_MOST_HANDED: Final = 1024
 """Records of a pack kept for a follower; what it comes too late for it reads from the pack."""
 
 
