@@ -15,6 +15,7 @@ from typing import cast
 
 import anyio
 
+from fastarchive.upperlayer.deadlines import Deadlines
 from fastarchive.upperlayer.errors import (
     AssociationAborted,
     AssociationRejected,
@@ -57,7 +58,8 @@ Prompt = Callable[[Message], bool]
 def read_buffer() -> memoryview:
     """A buffer for Connections of one event loop to share."""
     # glibc hands freed memory back to the kernel above a threshold that follows the largest block freed so far. Until
-    # it is as large as what is in flight, each data set is paid for twice, once in page faults.
+    # it is as large as what is in flight, each data set is paid for twice, once in page faults. (The worker processes
+    # of an archive set both for themselves.)
     bytearray(8 * 1024 * 1024)
     return memoryview(bytearray(READ_BUFFER_SIZE))
 
@@ -103,8 +105,6 @@ class Connection(asyncio.BufferedProtocol):
         self._reading_paused = False
         self._writable: asyncio.Future[None] | None = None  # set while the peer does not take what we write
         self._released: asyncio.Future[None] | None = None
-        self._read_deadline = self._write_deadline = inf
-        self._read_timer = "artim"
         self._read_mark = self._write_mark = 0  # amounts at the last progress
         self._within_message = False
         self._idle_limit = inf
@@ -113,8 +113,7 @@ class Connection(asyncio.BufferedProtocol):
         self._prompt: Prompt | None = None
         self._answering = False
         """A message was taken on promptly and is not answered yet."""
-        self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_due = inf
+        self._deadlines = Deadlines(loop, self._expire)
 
     # -- callbacks of the event loop --------------------------------------------------------------------------------
 
@@ -124,7 +123,7 @@ class Connection(asyncio.BufferedProtocol):
         with contextlib.suppress(OSError):  # the peer may be gone already
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.machine.state is State.AWAITING_ASSOCIATE_RQ:
-            self._set_read_deadline("artim", self.timeouts.artim)
+            self._deadlines.set_reading("artim", self.timeouts.artim)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -149,20 +148,16 @@ class Connection(asyncio.BufferedProtocol):
         self.inbox.leave()
         self._settle()
         self.resume_writing()
-        self._read_deadline = inf
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._deadlines.stop()
         if not self.closed.done():
             self.closed.set_result(None)
 
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()
-        self._write_mark = self._unsent()
-        self._write_deadline = self._loop.time() + self.timeouts.write
-        self._arm()
+        self._watch_writing()
 
     def resume_writing(self) -> None:
-        self._write_deadline = inf
+        self._deadlines.set_writing(inf)
         if self._writable is not None:
             if not self._writable.done():
                 self._writable.set_result(None)
@@ -206,7 +201,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _establish(self, agreed: Agreement) -> None:
         self.agreement = agreed
-        self._set_read_deadline("", inf)
+        self._deadlines.set_reading("", inf)
         if not self.established.done():
             self.established.set_result(agreed)
 
@@ -235,7 +230,7 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        self._set_read_deadline("artim", self.timeouts.artim)
+        self._deadlines.set_reading("artim", self.timeouts.artim)
         if self.machine.state is State.IDLE:
             transport.close()  # after what is still to be written, but no later than ARTIM
         else:
@@ -262,7 +257,7 @@ class Connection(asyncio.BufferedProtocol):
             if within_message:
                 if not self._within_message or self.received - self._read_mark >= PROGRESS:
                     self._read_mark = self.received
-                    self._set_read_deadline("dimse", self.timeouts.dimse)
+                    self._deadlines.set_reading("dimse", self.timeouts.dimse)
             elif self._within_message or inbox.is_waiting:
                 self._set_idle_deadline()
         self._within_message = within_message
@@ -280,7 +275,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._answering = True
                 if prompt(message):
                     inbox.drop(message)
-                    self._set_read_deadline("", inf)
+                    self._deadlines.set_reading("", inf)
                     return
                 self._answering = False
             elif inbox.is_empty and not inbox.release_requested:
@@ -307,14 +302,14 @@ class Connection(asyncio.BufferedProtocol):
         if not self._reading_paused and self._transport is not None:
             self._reading_paused = self.inbox.paused = True
             self._transport.pause_reading()
-            self._set_read_deadline("", inf)  # it is not the peer that keeps us waiting
+            self._deadlines.set_reading("", inf)  # it is not the peer that keeps us waiting
 
     def _resume_reading(self) -> None:
         if self._reading_paused and self._transport is not None:
             self._reading_paused = self.inbox.paused = False
             self._read_mark = self.received
             if self.machine.within_message and self.machine.state in _OPEN:
-                self._set_read_deadline("dimse", self.timeouts.dimse)
+                self._deadlines.set_reading("dimse", self.timeouts.dimse)
             if not self._transport.is_closing():
                 self._transport.resume_reading()
 
@@ -337,13 +332,13 @@ class Connection(asyncio.BufferedProtocol):
             await self.inbox.wait()
         finally:
             self._idle_limit, self._between_operations, self._prompt = inf, False, None
-            if self._read_timer == "idle":
-                self._set_read_deadline("", inf)
+            if self._deadlines.reading == "idle":
+                self._deadlines.set_reading("", inf)
 
     def end_when_quiet(self, seconds: float) -> None:
         """From now on silence between operations ends the association after `seconds`."""
         self._quiet_limit = seconds
-        if self._read_timer == "idle":
+        if self._deadlines.reading == "idle":
             self._set_idle_deadline()
 
     def _set_idle_deadline(self) -> None:
@@ -351,7 +346,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._answering:
             return
         quiet_limit = self._quiet_limit if self._between_operations else inf
-        self._set_read_deadline("idle", min(self._idle_limit, quiet_limit))
+        self._deadlines.set_reading("idle", min(self._idle_limit, quiet_limit))
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -384,6 +379,10 @@ class Connection(asyncio.BufferedProtocol):
         if self.inbox.error is not None:
             raise self.inbox.error.with_traceback(None)
 
+    def _watch_writing(self) -> None:
+        self._write_mark = self._unsent()
+        self._deadlines.set_writing(self.timeouts.write)
+
     def _unsent(self) -> int:
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
@@ -392,7 +391,7 @@ class Connection(asyncio.BufferedProtocol):
     async def request(self, request: AssociateRequest) -> Agreement:
         """Propose an association. Raises AssociationRejected, AssociationAborted, AssociationTimeout."""
         self._write(self.machine.request(request))
-        self._set_read_deadline("acse", self.timeouts.acse)
+        self._deadlines.set_reading("acse", self.timeouts.acse)
         agreed = await self.established
         if agreed is None:
             if self.rejection is not None:
@@ -411,7 +410,7 @@ class Connection(asyncio.BufferedProtocol):
             self._write(self.machine.release())
             self.inbox.close()
             self._resume_reading()
-            self._set_read_deadline("acse", self.timeouts.acse)
+            self._deadlines.set_reading("acse", self.timeouts.acse)
             await self._released
 
     def answer_release(self) -> None:
@@ -445,39 +444,15 @@ class Connection(asyncio.BufferedProtocol):
                 with anyio.CancelScope(shield=True):
                     await self.closed
 
-    # -- timers: one alarm an association, moved lazily ---------------------------------------------------------------
-
-    def _set_read_deadline(self, timer: str, seconds: float) -> None:
-        self._read_timer = timer
-        self._read_deadline = self._loop.time() + seconds
-        if seconds < inf:
-            self._arm()
-
-    def _arm(self) -> None:
-        due = min(self._read_deadline, self._write_deadline)
-        if due < self._alarm_due:
-            if self._alarm is not None:
-                self._alarm.cancel()
-            self._alarm_due = due
-            self._alarm = self._loop.call_at(due, self._ring)
-
-    def _ring(self) -> None:
-        self._alarm, self._alarm_due = None, inf
-        now = self._loop.time()
-        if now >= self._write_deadline:
-            if self._write_mark - self._unsent() >= PROGRESS:
-                self._write_mark = self._unsent()
-                self._write_deadline = now + self.timeouts.write
-            else:
-                self._write_deadline = inf
-                self.abort(PROVIDER, error=AssociationTimeout("write"))
-        if now >= self._read_deadline:
-            self._read_deadline = inf
-            self._expire(self._read_timer)
-        self._arm()
+    # -- timers -----------------------------------------------------------------------------------------------------
 
     def _expire(self, timer: str) -> None:
-        if timer == "artim":
+        if timer == "write":
+            if self._write_mark - self._unsent() >= PROGRESS:
+                self._watch_writing()
+            else:
+                self.abort(PROVIDER, error=AssociationTimeout("write"))
+        elif timer == "artim":
             self.machine.artim_expired()
             if self.inbox.error is None:
                 self._end(AssociationTimeout("artim"), "timeout")
