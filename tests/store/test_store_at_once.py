@@ -60,6 +60,15 @@ def test_and_what_is_long(tmp_path: Path) -> None:
     assert blobs.read_at_once(location) is None
 
 
+def test_a_pack_that_is_read_at_once_is_not_let_go_of(tmp_path: Path, stored: dict[Location, bytes]) -> None:
+    blobs = Blobs(tmp_path)
+    location = next(iter(stored))
+    blobs.open(location)
+    for _ in range(3):
+        assert blobs.read_at_once(location) is not None
+        blobs.let_go()
+
+
 def test_no_flipped_bit_gets_through(tmp_path: Path, stored: dict[Location, bytes]) -> None:
     random = Random(7)
     blobs = Blobs(tmp_path)

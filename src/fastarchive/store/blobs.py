@@ -294,7 +294,7 @@ class Blobs:
         whenever something is wrong: :meth:`open` then tells what.
         """
         with self._lock:
-            file = self._files.get(location.pack)
+            file = self._opened(location.pack)
         if file is None or location.size > 2 * TOGETHER:
             return None
         head = np.empty(location.size, np.uint8).data
@@ -345,16 +345,21 @@ class Blobs:
 
     def _file(self, location: Location) -> _PackFile:
         with self._lock:
-            file = self._files.get(location.pack)
+            file = self._opened(location.pack)
             if file is None:
                 file = self._open(location)
                 self._files[location.pack] = file
                 if len(self._files) > self._limit:
                     self._files.popitem(last=False)
-            else:
-                self._files.move_to_end(location.pack)
-            file.used = True
             return file
+
+    def _opened(self, pack: int) -> _PackFile | None:
+        """An open pack, which somebody asks for now. With the lock."""
+        file = self._files.get(pack)
+        if file is not None:
+            self._files.move_to_end(pack)
+            file.used = True
+        return file
 
     def others(self, location: Location, used: _PackFile) -> Iterator[_PackFile]:
         """Further files to read a record from: the pack as it is now, if it was healed meanwhile, and the mirror's."""
