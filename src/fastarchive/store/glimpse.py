@@ -43,11 +43,13 @@ class _Glimpsed(Record):
     def __getattr__(self, name: str) -> Any:
         if name not in Record.__slots__:
             raise AttributeError(name)
-        record = decode_record(self._data)
-        for field in Record.__slots__:
-            setattr(self, field, getattr(record, field))
-        self._data = b""
-        return getattr(self, name)
+        data = self._data
+        if data:  # else another thread has just set them all
+            record = decode_record(data)
+            for field in Record.__slots__:
+                setattr(self, field, getattr(record, field))
+            self._data = b""
+        return object.__getattribute__(self, name)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Record):
