@@ -52,20 +52,6 @@ class Arrivals:
         self.under_way += 1
         return Arrival(self)
 
-    def enter(self, size: int) -> bool:
-        """One more data set, which is all there, if there is room for it; it counts until :meth:`leave`."""
-        if not self.fits(size):
-            return False
-        self.under_way += 1
-        self.held += size
-        return True
-
-    def leave(self, size: int) -> None:
-        """It is through."""
-        self.under_way -= 1
-        self.held -= size
-        self.admit()
-
     def fits(self, size: int) -> bool:
         """Whether `size` more bytes have room now. Who waits already comes first."""
         return not self._waiting and self.held + size <= self.memory

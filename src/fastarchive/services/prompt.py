@@ -7,12 +7,11 @@ A message that does not go this way goes to :mod:`fastarchive.services.storage`,
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE, encoding_of, is_deflated
+from fastarchive.services.mailbox import Mailbox
 from fastarchive.services.policy import is_storage
 from fastarchive.services.responses import response_to
 from fastarchive.services.storage import SMALL, STALLED, Answer, answer_for_error, log_answer
@@ -21,6 +20,7 @@ from fastarchive.upperlayer.commands import CommandField, encode_command, store_
 from fastarchive.upperlayer.pdu import frame_command
 
 if TYPE_CHECKING:
+    from fastarchive.services.arrivals import Arrival
     from fastarchive.services.context import ServiceContext
     from fastarchive.upperlayer import Association, Command, Message, PresentationContext
 
@@ -30,6 +30,9 @@ _LONGEST_UID: Final = 64
 _LEAST_FRAGMENT: Final = 512
 """Bytes of a message a peer must take in one PDU; every C-STORE-RSP fits."""
 
+_Landed = tuple[list["_UnderWay"], float, Exception | None]
+"""Instances of one group, how long its sync took, and what went wrong."""
+
 
 class PromptStores:
     """The instances of one process that are on their way to the disk by the short way. For one event loop."""
@@ -38,8 +41,7 @@ class PromptStores:
         self.context = context
         self.small: SmallInstances | None = context.archive.small_instances(self._landed)
         self._loop = asyncio.get_running_loop()
-        self._landings: deque[tuple[list[_UnderWay], float, Exception | None]] = deque()
-        self._woken = False
+        self._mailbox: Mailbox[_Landed] = Mailbox(self._loop, self._finish)
         self._flushing = False
         self._under_way: dict[_UnderWay, None] = {}
         """In the order they came."""
@@ -73,20 +75,13 @@ class PromptStores:
 
     def _landed(self, tokens: list[Any], synced: float, error: Exception | None) -> None:
         """In the committer thread."""
-        self._landings.append((tokens, synced, error))
-        # As in threads.py: appended before the look at the flag, which is lowered before anything is taken out.
-        if not self._woken:
-            self._woken = True
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self._deliver)
+        self._mailbox.post((tokens, synced, error))
 
-    def _deliver(self) -> None:
-        self._woken = False
-        while self._landings:
-            tokens, synced, error = self._landings.popleft()
-            for one in tokens:
-                self._under_way.pop(one, None)
-                one.finish(synced, error)
+    def _finish(self, landed: _Landed) -> None:
+        instances, synced, error = landed
+        for one in instances:
+            self._under_way.pop(one, None)
+            one.finish(synced, error)
 
 
 class _Association:
@@ -123,15 +118,19 @@ class _Association:
             return False
         data = message.whole()
         size = len(data)
-        if size > SMALL or not context.arrivals.enter(size):
+        if size > SMALL:
             return False
-        one = _UnderWay(self, presentation.id, command, message.begun, size)
+        arrival = context.arrivals.begin()
+        if not arrival.take(size):
+            arrival.end()
+            return False
+        one = _UnderWay(self, presentation.id, command, message.begun, arrival)
         try:
             taken = small.admit(one, data, sender)
         except OSError:  # it will be told again, and answered
             taken = False
         if not taken:
-            context.arrivals.leave(size)
+            arrival.end()
             return False
         one.digest, one.compress = small.times
         stores.begin(one)
@@ -161,6 +160,7 @@ class _UnderWay:
 
     __slots__ = (
         "_answered",
+        "_arrival",
         "_association",
         "_command",
         "_context_id",
@@ -172,11 +172,14 @@ class _UnderWay:
         "sop_instance",
     )
 
-    def __init__(self, association: _Association, context_id: int, command: Command, begun: float, size: int) -> None:
+    def __init__(
+        self, association: _Association, context_id: int, command: Command, begun: float, arrival: Arrival
+    ) -> None:
         self._association = association
         self._context_id = context_id
         self._command = command
-        self._size = size
+        self._arrival = arrival
+        self._size = arrival.held
         self._answered = False
         self.sop_instance = command.affected_sop_instance
         self.begun = begun
@@ -186,7 +189,7 @@ class _UnderWay:
     def finish(self, synced: float, error: Exception | None) -> None:
         """It is durable, or was not stored."""
         context = self._association.stores.context
-        context.arrivals.leave(self._size)
+        self._arrival.end()
         if self._answered:
             return
         if error is not None:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
+
+from fastarchive.services.mailbox import Mailbox
 
 __all__ = ["Threads"]
 
@@ -24,35 +25,14 @@ T = TypeVar("T")
 _Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
 
 
-class _Deliveries:
-    """Brings outcomes from any thread to the futures of one event loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self._waiting: deque[_Outcome] = deque()
-        self._woken = False
-
-    def post(self, outcome: _Outcome) -> None:
-        self._waiting.append(outcome)
-        # Appending comes before the look at the flag, and _deliver() lowers the flag before it takes anything out:
-        # an outcome is either seen by the delivery under way or starts the next one.
-        if not self._woken:
-            self._woken = True
-            try:
-                self.loop.call_soon_threadsafe(self._deliver)
-            except RuntimeError:  # the loop is closed: nobody waits any more
-                self._waiting.clear()
-
-    def _deliver(self) -> None:
-        self._woken = False
-        while self._waiting:
-            future, result, error = self._waiting.popleft()
-            if future.done():  # the task that waited was cancelled
-                continue
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
+def _settle(outcome: _Outcome) -> None:
+    future, result, error = outcome
+    if future.done():  # the task that waited was cancelled
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
 
 
 class Threads:
@@ -69,7 +49,7 @@ class Threads:
         self._name = name
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._deliveries: _Deliveries | None = None
+        self._deliveries: Mailbox[_Outcome] | None = None
         self._closed = False
 
     async def run(self, function: Callable[[], T], *, limit: float = 0.0) -> T:
@@ -147,10 +127,10 @@ class Threads:
         finally:
             alarm.cancel()
 
-    def _prepare(self) -> tuple[_Deliveries, asyncio.Future[Any]]:
+    def _prepare(self) -> tuple[Mailbox[_Outcome], asyncio.Future[Any]]:
         loop = asyncio.get_running_loop()
         if self._deliveries is None or self._deliveries.loop is not loop:
-            self._deliveries = _Deliveries(loop)
+            self._deliveries = Mailbox(loop, _settle)
         return self._deliveries, loop.create_future()
 
     def _submit(self, job: Callable[[], None]) -> None:
@@ -168,7 +148,7 @@ class Threads:
             del job  # and with it all it worked on, while there is nothing else to do
 
 
-def _post_result(deliveries: _Deliveries, future: asyncio.Future[T], inner: concurrent.futures.Future[T]) -> None:
+def _post_result(deliveries: Mailbox[_Outcome], future: asyncio.Future[T], inner: concurrent.futures.Future[T]) -> None:
     if inner.cancelled():
         deliveries.post((future, None, concurrent.futures.CancelledError()))
         return

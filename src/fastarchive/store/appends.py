@@ -56,12 +56,9 @@ class Append:
 def succeed(appends: Sequence[Append], pack: int, offsets: Sequence[int], times: tuple[float, float, float]) -> None:
     """They are durable at these offsets of a pack. times: when the group was begun, written, and synced."""
     started, written, synced = times
-    landed: dict[Landing, list[Any]] = {}
     for append, offset in zip(appends, offsets, strict=True):
         encoded = append.encoded
         if append.future is None:
-            assert append.landing is not None
-            landed.setdefault(append.landing, []).append(append.token)
             continue
         if type(encoded) is EncodedRecord:
             timings = encoded.timings
@@ -69,21 +66,24 @@ def succeed(appends: Sequence[Append], pack: int, offsets: Sequence[int], times:
             timings["write"] = written - started
             timings["sync"] = synced - written
         append.future.set_result(Location(pack, offset, encoded.size))
-    for landing, tokens in landed.items():
-        landing(tokens, synced - written, None)
+    _land(appends, synced - written, None)
 
 
 def fail(appends: Sequence[Append], error: Exception) -> None:
     """They were not stored."""
+    for append in appends:
+        if append.future is not None:
+            append.future.set_exception(type(error)(*error.args))
+    _land(appends, 0.0, error)
+
+
+def _land(appends: Sequence[Append], synced: float, error: Exception | None) -> None:
     landed: dict[Landing, list[Any]] = {}
     for append in appends:
-        if append.future is None:
-            assert append.landing is not None
+        if append.landing is not None:
             landed.setdefault(append.landing, []).append(append.token)
-        else:
-            append.future.set_exception(type(error)(*error.args))
     for landing, tokens in landed.items():
-        landing(tokens, 0.0, type(error)(*error.args))
+        landing(tokens, synced, error and type(error)(*error.args))
 
 
 class OwnPack:

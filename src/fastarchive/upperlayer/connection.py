@@ -57,10 +57,6 @@ Prompt = Callable[[Message], bool]
 
 def read_buffer() -> memoryview:
     """A buffer for Connections of one event loop to share."""
-    # glibc hands freed memory back to the kernel above a threshold that follows the largest block freed so far. Until
-    # it is as large as what is in flight, each data set is paid for twice, once in page faults. (The worker processes
-    # of an archive set both for themselves.)
-    bytearray(8 * 1024 * 1024)
     return memoryview(bytearray(READ_BUFFER_SIZE))
 
 
