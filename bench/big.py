@@ -22,8 +22,9 @@ from typing import Any, Protocol, Self
 
 from bench.anatomy import Noise, grey_image
 from bench.encoding import EXPLICIT_LITTLE, element, file_meta
+from bench.memory import footprint
 from bench.peers import Fastarchive, Peer
-from bench.process import parse_pss, processor_seconds, tree
+from bench.process import processor_seconds, tree
 from bench.report import progress, table, write_json
 from bench.requestor import (
     C_STORE,
@@ -246,13 +247,8 @@ class ProcessMemory:
 
     def now(self) -> dict[int, int]:
         """{process id: proportional set size in bytes}."""
-        found = {}
-        for pid in tree(self._root):
-            try:
-                found[pid] = parse_pss(Path(f"/proc/{pid}/smaps_rollup").read_text())
-            except OSError:
-                continue
-        return found
+        found = {pid: footprint((pid,)).size for pid in tree(self._root)}
+        return {pid: size for pid, size in found.items() if size}
 
     def _sample(self) -> None:
         while not self._stop.wait(self._interval):

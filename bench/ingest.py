@@ -16,10 +16,11 @@ from typing import Any
 from bench.engine import Address
 from bench.fleet import Fleet, Phase
 from bench.loads import FOREVER, Kept, Load, Loads
+from bench.meter import Meter
 from bench.modality import Modality
 from bench.peers import PEERS, Elsewhere, Fastarchive, Peer
 from bench.pinning import pinned
-from bench.process import Meter, percentile
+from bench.process import percentile
 from bench.report import figure, middle, progress, ratio, table, write_json
 from bench.scenario import Scenario, StoreWork
 from bench.senders import DcmSend, Sent, StoreScu

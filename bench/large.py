@@ -21,9 +21,10 @@ from bench.engine import Address
 from bench.expected import KINDS, Kind, questions
 from bench.filling import prepare
 from bench.fleet import Fleet, Phase
+from bench.memory import MemoryWatch, memory_bytes
 from bench.peers import Fastarchive
 from bench.population import INSTANCES, Population
-from bench.process import memory_bytes, percentile, processor_seconds, wait_idle
+from bench.process import percentile, processor_seconds, wait_idle
 from bench.questions import Question, unique_key
 from bench.report import figure, progress, table, write_json
 from bench.requestor import STUDY_ROOT_FIND, Context, Requestor
@@ -247,8 +248,10 @@ class _Peak:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def _watch(self) -> None:
+        watch = MemoryWatch(self._pid)
         while not self._stop.wait(0.25):
-            self.bytes = max(self.bytes, memory_bytes(self._pid))
+            watch.look()
+            self.bytes = watch.peak
 
     def __enter__(self) -> _Peak:
         self._thread.start()

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bench.memory import MemoryWatch
 from bench.process import processor_seconds, tree
 
 
@@ -33,16 +34,6 @@ class Sample:
     """What is in its folder: for instance `segments` and `packs`."""
 
 
-def parse_rollup(rollup: str) -> tuple[int, int]:
-    """Bytes of Pss and of its anonymous part, out of the text of /proc/PID/smaps_rollup."""
-    fields = {}
-    for line in rollup.splitlines():
-        name, colon, rest = line.partition(":")
-        if colon and rest.strip().endswith("kB"):
-            fields[name] = int(rest.split()[0]) * 1024
-    return fields.get("Pss", 0), fields.get("Pss_Anon", 0) + fields.get("Pss_Shmem", 0)
-
-
 def parse_written(io: str) -> int:
     """Bytes written to storage, out of the text of /proc/PID/io."""
     for line in io.splitlines():
@@ -51,20 +42,18 @@ def parse_written(io: str) -> int:
     return 0
 
 
-def sample(root: int, inventory: Callable[[], dict[str, int]] = dict) -> Sample:
+def sample(root: int, watch: MemoryWatch, inventory: Callable[[], dict[str, int]] = dict) -> Sample:
     """Look at the tree below and including process `root` now; processes that end meanwhile are left out."""
-    memory = anonymous = descriptors = threads = written = 0
+    descriptors = threads = written = 0
     for pid in tree(root):
         proc = Path(f"/proc/{pid}")
         try:
-            pss, anon = parse_rollup((proc / "smaps_rollup").read_text())
             descriptors += sum(1 for _ in (proc / "fd").iterdir())
             threads += sum(1 for _ in (proc / "task").iterdir())
             written += parse_written((proc / "io").read_text())
         except OSError:
             continue
-        memory += pss
-        anonymous += anon
+    memory, anonymous = watch.look()
     moment, processor = time.monotonic(), processor_seconds(root)
     return Sample(moment, processor, memory, anonymous, descriptors, threads, written, inventory())
 
@@ -78,6 +67,7 @@ class Monitor:
         """root: process id of the server; None for a server elsewhere, of which there will be no samples."""
         self.samples: list[Sample] = []
         self._root = root
+        self._watch = None if root is None else MemoryWatch(root)
         self._interval = interval
         self._inventory = inventory
         self._stop = threading.Event()
@@ -85,7 +75,7 @@ class Monitor:
 
     def __enter__(self) -> Self:
         if self._root is not None:
-            self.samples.append(sample(self._root, self._inventory))
+            self._look()
             self._thread.start()
         return self
 
@@ -96,12 +86,15 @@ class Monitor:
             return
         self._stop.set()
         self._thread.join()
-        self.samples.append(sample(self._root, self._inventory))
+        self._look()
 
     def _run(self) -> None:
-        assert self._root is not None
         while not self._stop.wait(self._interval):
-            self.samples.append(sample(self._root, self._inventory))
+            self._look()
+
+    def _look(self) -> None:
+        assert self._root is not None and self._watch is not None
+        self.samples.append(sample(self._root, self._watch, self._inventory))
 
     def between(self, start: float, end: float) -> list[Sample]:
         """The samples of a stretch of time.monotonic()."""

@@ -1,17 +1,15 @@
-"""What a server costs: processor time and memory of its whole process tree, read from /proc (Linux)."""
+"""Which processes a server consists of, and how much processor time they take, read from /proc (Linux)."""
 
 from __future__ import annotations
 
 import math
 import os
-import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
+_LONGEST = 1 << 16
 
 
 def tree(root: int) -> list[int]:
@@ -19,11 +17,20 @@ def tree(root: int) -> list[int]:
     found = [root]
     for pid in found:
         try:
-            for thread in Path(f"/proc/{pid}/task").iterdir():
-                found += map(int, (thread / "children").read_text().split())
+            for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - ten times a second beside what is measured
+                found += map(int, read(f"/proc/{pid}/task/{thread}/children").split())
         except OSError:
             continue  # it ended while we looked
     return found
+
+
+def read(path: str) -> bytes:
+    """A file below /proc, as cheap as can be: a quarter of what pathlib takes. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, _LONGEST)
+    finally:
+        os.close(fd)
 
 
 def parse_stat(stat: str) -> float:
@@ -42,67 +49,6 @@ def processor_seconds(root: int) -> float:
         except OSError:
             continue
     return total
-
-
-def parse_pss(rollup: str) -> int:
-    """Bytes of proportional set size out of the text of /proc/PID/smaps_rollup."""
-    for line in rollup.splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-def memory_bytes(root: int) -> int:
-    """Proportional set size of the tree: pages shared between its processes count once."""
-    total = 0
-    for pid in tree(root):
-        try:
-            total += parse_pss(Path(f"/proc/{pid}/smaps_rollup").read_text())
-        except OSError:
-            continue
-    return total
-
-
-class Meter:
-    """Processor time and peak memory of a server while a `with` block runs.
-
-    `processor` and `peak_memory` are valid after the block. What the server does after the last answer (an index that
-    catches up) belongs to the work: the block's end waits until the tree is idle, at most `settle` seconds.
-    """
-
-    def __init__(self, root: int | None, *, interval: float = 0.1, settle: float = 15.0) -> None:
-        """root: process id of the server; None for a server elsewhere, of which nothing is known."""
-        self._root = root
-        self._interval = interval
-        self._settle = settle
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, name="memory sampler", daemon=True)
-        self.processor = 0.0
-        self.peak_memory = 0
-
-    def __enter__(self) -> Self:
-        if self._root is not None:
-            self._before = processor_seconds(self._root)
-            self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._root is None:
-            return
-        if kind is None:
-            wait_idle(self._root, self._settle)
-        self._stop.set()
-        self._thread.join()
-        self.processor = processor_seconds(self._root) - self._before
-
-    def _sample(self) -> None:
-        assert self._root is not None
-        while True:
-            self.peak_memory = max(self.peak_memory, memory_bytes(self._root))
-            if self._stop.wait(self._interval):
-                return
 
 
 def wait_idle(root: int, limit: float) -> None:

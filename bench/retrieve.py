@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.ingest import peer_makers
+from bench.meter import Meter
 from bench.modality import Modality, Scanner
 from bench.peers import PEERS, Peer, StoreScp
-from bench.process import Meter
 from bench.report import figure, middle, progress, ratio, table, write_json
 from bench.senders import DcmSend, tool
 

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from bench.growth import judge, judged, reduced, slope
-from bench.monitor import parse_rollup, parse_written
+from bench.monitor import parse_written
 from bench.scenario import Soak
 
 
@@ -70,11 +70,6 @@ def test_samples_are_reduced_to_medians() -> None:
 
 
 def test_what_linux_says_of_a_process_is_read() -> None:
-    rollup = (
-        "55 ---p 0 00:00 0 [rollup]\nRss: 9 kB\nPss: 700 kB\nPss_Anon: 500 kB\nPss_File: 150 kB\nPss_Shmem: 50 kB\n"
-    )
-    assert parse_rollup(rollup) == (700 * 1024, 550 * 1024)
-    assert parse_rollup("") == (0, 0)
     assert parse_written("rchar: 1\nwrite_bytes: 4096\ncancelled_write_bytes: 1\n") == 4096
     assert parse_written("") == 0
 

@@ -15,10 +15,12 @@ from pynetdicom.pdu import A_ASSOCIATE_RQ
 from bench.__main__ import SCENARIOS, parser
 from bench.ingest import Outcome, summary_table
 from bench.loads import make_load
+from bench.memory import memory_bytes
+from bench.meter import Meter
 from bench.modality import Scanner
 from bench.peers import Elsewhere, image_query, sop_instance_in
 from bench.pinning import pinned
-from bench.process import Meter, memory_bytes, parse_pss, parse_stat, percentile, processor_seconds, tree
+from bench.process import parse_stat, percentile, processor_seconds, tree
 from bench.questions import Catalogue, folded, identifier, unique_key
 from bench.report import figure, ratio, table
 from bench.requestor import Context, decode_accept, decode_command, encode_associate, encode_command
@@ -120,11 +122,6 @@ def test_programs_of_pynetdicom_do_not_pass_for_those_of_dcmtk() -> None:
 def test_stat_of_a_process_with_a_nasty_name() -> None:
     stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 100 200 0 0 " + "250 50 100 0 20 0 1 0"
     assert parse_stat(stat) == pytest.approx(400 / os.sysconf("SC_CLK_TCK"))
-
-
-def test_pss_is_read_in_bytes() -> None:
-    assert parse_pss("Rss:  99 kB\nPss:                1234 kB\nPss_Anon: 7 kB\n") == 1234 * 1024
-    assert parse_pss("") == 0
 
 
 def test_a_tree_of_processes_is_measured_with_its_children() -> None:
