@@ -1,6 +1,9 @@
 /*
- * BLAKE3 (the paper of 2020, section 2), unkeyed, of data of at most BLAKE3_MOST bytes: chunks of 1 KB side by side in the lanes of
- * a vector where there are vectors, and a tree of them. What is larger is left to the library the rest of the archive uses.
+ * BLAKE3 (the paper of 2020, section 2), unkeyed: chunks of 1 KB side by side in the lanes of a vector, and parents of the tree
+ * above them in the same way.
+ *
+ * Level n of the tree has the values of 2^n chunks each. As soon as a level has two for each lane, their parents go to the next
+ * one; at the end, what is left does. A value without a neighbour goes up as it is, which makes the tree of the paper.
  */
 #include "blake3.h"
 #include "native.h"
@@ -11,9 +14,13 @@
 
 #define BLOCK 64u
 #define CHUNK 1024u
+#define BLOCKS (CHUNK / BLOCK)
+#define LANES BLAKE3_LANES
 enum { CHUNK_START = 1, CHUNK_END = 2, PARENT = 4, ROOT = 8 };
 
-static const uint32_t IV[8] = {0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19};
+static const Chaining IV = {
+    {0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19},
+};
 
 static const uint8_t SCHEDULE[7][16] = {
     {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, {2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8},
@@ -22,153 +29,309 @@ static const uint8_t SCHEDULE[7][16] = {
     {11, 15, 5, 0, 1, 9, 8, 6, 14, 10, 2, 12, 3, 4, 7, 13},
 };
 
-/* The same for one word and for a vector of them. */
-#define ROTATED(x, n) ((x) >> (n) | (x) << (32 - (n)))
-#define MIX(v, a, b, c, d, x, y)                                                                                              \
+/* The same for one word and for a vector of them: `turn` is how the one or the other is rotated to the right. */
+#define MIX(turn, v, a, b, c, d, x, y)                                                                                        \
     do {                                                                                                                      \
-        v[a] += v[b] + (x), v[d] = ROTATED(v[d] ^ v[a], 16), v[c] += v[d], v[b] = ROTATED(v[b] ^ v[c], 12);                   \
-        v[a] += v[b] + (y), v[d] = ROTATED(v[d] ^ v[a], 8), v[c] += v[d], v[b] = ROTATED(v[b] ^ v[c], 7);                     \
+        v[a] += v[b] + (x), v[d] = turn(v[d] ^ v[a], 16), v[c] += v[d], v[b] = turn(v[b] ^ v[c], 12);                         \
+        v[a] += v[b] + (y), v[d] = turn(v[d] ^ v[a], 8), v[c] += v[d], v[b] = turn(v[b] ^ v[c], 7);                           \
     } while (0)
-#define ROUND(v, m, s)                                                                                                        \
+#define ROUND(turn, v, m, s)                                                                                                  \
     do {                                                                                                                      \
-        MIX(v, 0, 4, 8, 12, m[s[0]], m[s[1]]);                                                                                \
-        MIX(v, 1, 5, 9, 13, m[s[2]], m[s[3]]);                                                                                \
-        MIX(v, 2, 6, 10, 14, m[s[4]], m[s[5]]);                                                                               \
-        MIX(v, 3, 7, 11, 15, m[s[6]], m[s[7]]);                                                                               \
-        MIX(v, 0, 5, 10, 15, m[s[8]], m[s[9]]);                                                                               \
-        MIX(v, 1, 6, 11, 12, m[s[10]], m[s[11]]);                                                                             \
-        MIX(v, 2, 7, 8, 13, m[s[12]], m[s[13]]);                                                                              \
-        MIX(v, 3, 4, 9, 14, m[s[14]], m[s[15]]);                                                                              \
+        MIX(turn, v, 0, 4, 8, 12, m[s[0]], m[s[1]]);                                                                          \
+        MIX(turn, v, 1, 5, 9, 13, m[s[2]], m[s[3]]);                                                                          \
+        MIX(turn, v, 2, 6, 10, 14, m[s[4]], m[s[5]]);                                                                         \
+        MIX(turn, v, 3, 7, 11, 15, m[s[6]], m[s[7]]);                                                                         \
+        MIX(turn, v, 0, 5, 10, 15, m[s[8]], m[s[9]]);                                                                         \
+        MIX(turn, v, 1, 6, 11, 12, m[s[10]], m[s[11]]);                                                                       \
+        MIX(turn, v, 2, 7, 8, 13, m[s[12]], m[s[13]]);                                                                        \
+        MIX(turn, v, 3, 4, 9, 14, m[s[14]], m[s[15]]);                                                                        \
     } while (0)
-#define ROUNDS(v, m)                                                                                                          \
+#define ROUNDS(turn, v, m)                                                                                                    \
     do {                                                                                                                      \
-        ROUND(v, m, SCHEDULE[0]);                                                                                             \
-        ROUND(v, m, SCHEDULE[1]);                                                                                             \
-        ROUND(v, m, SCHEDULE[2]);                                                                                             \
-        ROUND(v, m, SCHEDULE[3]);                                                                                             \
-        ROUND(v, m, SCHEDULE[4]);                                                                                             \
-        ROUND(v, m, SCHEDULE[5]);                                                                                             \
-        ROUND(v, m, SCHEDULE[6]);                                                                                             \
+        ROUND(turn, v, m, SCHEDULE[0]);                                                                                       \
+        ROUND(turn, v, m, SCHEDULE[1]);                                                                                       \
+        ROUND(turn, v, m, SCHEDULE[2]);                                                                                       \
+        ROUND(turn, v, m, SCHEDULE[3]);                                                                                       \
+        ROUND(turn, v, m, SCHEDULE[4]);                                                                                       \
+        ROUND(turn, v, m, SCHEDULE[5]);                                                                                       \
+        ROUND(turn, v, m, SCHEDULE[6]);                                                                                       \
     } while (0)
+#define TURNED(x, n) ((x) >> (n) | (x) << (32 - (n)))
 
-static void compress(uint32_t value[8], const uint32_t message[16], uint32_t counter, uint32_t length, uint32_t flags)
+/* -- one after the other ---------------------------------------------------------------------------------------- */
+
+static void compress(Chaining *value, const uint32_t message[16], uint64_t counter, uint32_t length, uint32_t flags)
 {
     uint32_t v[16];
     memcpy(v, value, 32);
-    memcpy(v + 8, IV, 16);
-    v[12] = counter;
-    v[13] = 0;
+    memcpy(v + 8, &IV, 16);
+    v[12] = (uint32_t)counter;
+    v[13] = (uint32_t)(counter >> 32);
     v[14] = length;
     v[15] = flags;
-    ROUNDS(v, message);
+    ROUNDS(TURNED, v, message);
     for (int i = 0; i < 8; i++)
-        value[i] = v[i] ^ v[i + 8];
+        value->word[i] = v[i] ^ v[i + 8];
 }
 
-/* Goes on with a chunk of `size` bytes, of which the first `done` whole blocks are in `value`. */
-static void finish_chunk(const uint8_t *chunk, size_t size, size_t done, uint32_t number, uint32_t root, uint32_t value[8])
+static Chaining hash_chunk(const uint8_t *chunk, size_t size, uint64_t number, uint32_t root)
 {
-    for (size_t at = done * BLOCK;; at += BLOCK) {
+    Chaining value = IV;
+    for (size_t at = 0;; at += BLOCK) {
         uint32_t message[16] = {0};
         size_t length = size - at < BLOCK ? size - at : BLOCK;
         int last = at + length == size;
         memcpy(message, chunk + at, length);
-        compress(value, message, number, (uint32_t)length, (at ? 0 : CHUNK_START) | (last ? CHUNK_END | root : 0));
+        compress(&value, message, number, (uint32_t)length, (at ? 0 : CHUNK_START) | (last ? CHUNK_END | root : 0));
         if (last)
-            return;
+            return value;
     }
 }
 
-#if defined(__AVX2__)
+static Chaining parent_of(const Chaining children[2], uint32_t root)
+{
+    Chaining value = IV;
+    uint32_t message[16];
+    memcpy(message, children, 64);
+    compress(&value, message, 0, BLOCK, PARENT | root);
+    return value;
+}
 
-#if defined(__AVX512F__)
-#define LANES 16u
-typedef uint32_t Words __attribute__((vector_size(64)));
-#define GATHER(data, at) ((Words)_mm512_i32gather_epi32((__m512i)(at), data, 1))
-#else
-#define LANES 8u
-typedef uint32_t Words __attribute__((vector_size(32)));
-#define GATHER(data, at) ((Words)_mm256_i32gather_epi32((const int *)(data), (__m256i)(at), 1))
-#endif
-#define FEW 3u
+/* -- side by side ----------------------------------------------------------------------------------------------- */
+
+typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
 
 /*
- * The chaining values of `count` chunks of `data`, the first of them number `first`. All are whole but perhaps the last, of
- * which `blocks` blocks are taken in.
+ * Four vectors are rows of 4 x 4 words, a square in each 128 bits, to be turned on its diagonal; load_rows() and store_rows()
+ * have lane 4 * i + row in square i.
  */
-static void take_side_by_side(const uint8_t *data, size_t count, uint32_t first, size_t blocks, uint32_t (*values)[8])
+#if defined(__AVX512F__)
+#define INTERLEAVE(half, a, b) ((Words)_mm512_unpack##half##_epi32((__m512i)(a), (__m512i)(b)))
+#define INTERLEAVE_PAIRS(half, a, b) ((Words)_mm512_unpack##half##_epi64((__m512i)(a), (__m512i)(b)))
+#define TURNED_LANES TURNED
+#elif defined(__AVX2__)
+#define INTERLEAVE(half, a, b) ((Words)_mm256_unpack##half##_epi32((__m256i)(a), (__m256i)(b)))
+#define INTERLEAVE_PAIRS(half, a, b) ((Words)_mm256_unpack##half##_epi64((__m256i)(a), (__m256i)(b)))
+#define BYTES_TURNED(x, a, b, c, d)                                                                                           \
+    ((Words)_mm256_shuffle_epi8((__m256i)(x), _mm256_setr_epi8(a, b, c, d, 4 + a, 4 + b, 4 + c, 4 + d, 8 + a, 8 + b, 8 + c,   \
+                                                               8 + d, 12 + a, 12 + b, 12 + c, 12 + d, a, b, c, d, 4 + a,      \
+                                                               4 + b, 4 + c, 4 + d, 8 + a, 8 + b, 8 + c, 8 + d, 12 + a,       \
+                                                               12 + b, 12 + c, 12 + d)))
+#define TURNED_LANES(x, n) ((n) == 16 ? BYTES_TURNED(x, 2, 3, 0, 1) : (n) == 8 ? BYTES_TURNED(x, 1, 2, 3, 0) : TURNED(x, n))
+#elif defined(__SSE2__)
+#include <emmintrin.h>
+#define INTERLEAVE(half, a, b) ((Words)_mm_unpack##half##_epi32((__m128i)(a), (__m128i)(b)))
+#define INTERLEAVE_PAIRS(half, a, b) ((Words)_mm_unpack##half##_epi64((__m128i)(a), (__m128i)(b)))
+#define TURNED_LANES TURNED
+#else
+#define TURNED_LANES TURNED
+#endif
+
+static inline void turn_squares(Words rows[4])
 {
-    Words v[16], value[8], message[16], at = {0}, number, zero = {0};
-    for (unsigned lane = 0; lane < LANES; lane++) {
-        at[lane] = lane < count ? lane * CHUNK : 0; /* a lane too many does the first chunk's work again */
-        number[lane] = first + lane;
+#ifdef INTERLEAVE
+    Words even = INTERLEAVE(lo, rows[0], rows[1]), odd = INTERLEAVE(lo, rows[2], rows[3]);
+    Words even_high = INTERLEAVE(hi, rows[0], rows[1]), odd_high = INTERLEAVE(hi, rows[2], rows[3]);
+    rows[0] = INTERLEAVE_PAIRS(lo, even, odd);
+    rows[1] = INTERLEAVE_PAIRS(hi, even, odd);
+    rows[2] = INTERLEAVE_PAIRS(lo, even_high, odd_high);
+    rows[3] = INTERLEAVE_PAIRS(hi, even_high, odd_high);
+#else
+    Words turned[4];
+    for (int row = 0; row < 4; row++)
+        turned[row] = (Words){rows[0][row], rows[1][row], rows[2][row], rows[3][row]};
+    memcpy(rows, turned, sizeof turned);
+#endif
+}
+
+/* Four words of each lane's block, `stride` bytes from one lane's to the next, the first words in rows[0]. */
+static inline void load_words(const uint8_t *data, size_t stride, Words rows[4])
+{
+    for (unsigned row = 0; row < 4; row++, data += stride) {
+#if defined(__AVX512F__)
+        __m512i squares = _mm512_castsi128_si512(_mm_loadu_si128((const void *)data));
+        squares = _mm512_inserti32x4(squares, _mm_loadu_si128((const void *)(data + 4 * stride)), 1);
+        squares = _mm512_inserti32x4(squares, _mm_loadu_si128((const void *)(data + 8 * stride)), 2);
+        squares = _mm512_inserti32x4(squares, _mm_loadu_si128((const void *)(data + 12 * stride)), 3);
+        rows[row] = (Words)squares;
+#elif defined(__AVX2__)
+        rows[row] = (Words)_mm256_loadu2_m128i((const void *)(data + 4 * stride), (const void *)data);
+#else
+        memcpy(&rows[row], data, 16);
+#endif
     }
+    turn_squares(rows);
+}
+
+/* The way back: four words of each lane's value, from word `at` on. */
+static inline void store_words(Words rows[4], size_t at, Chaining out[LANES])
+{
+    turn_squares(rows);
+    for (unsigned lane = 0; lane < LANES; lane++)
+        memcpy(out[lane].word + at, (const uint8_t *)&rows[lane % 4] + lane / 4 * 16, 16);
+}
+
+/* Messages that differ in their bytes, and chunks in their numbers. */
+typedef struct {
+    size_t stride;               /* bytes from one to the next */
+    size_t blocks;
+    uint32_t every, first, last; /* flags of every block, the first and the last one */
+    uint64_t number;             /* of the first chunk */
+    uint32_t step;               /* to that of the next */
+} Messages;
+
+/* The last message may be shorter. */
+typedef struct {
+    size_t lane, block; /* its last block */
+    uint32_t length;    /* bytes of that */
+} Shorter;
+
+/* The values of as many messages as there are lanes. */
+static inline void hash_lanes(const uint8_t *data, Messages messages, Shorter shorter, Chaining out[LANES])
+{
+    Words v[16], value[8], message[16], number, zero = {0}, its_lane = {0};
+    for (unsigned lane = 0; lane < LANES; lane++)
+        number[lane] = (uint32_t)messages.number + lane * messages.step;
+    its_lane[shorter.lane] = ~0u;
     for (int i = 0; i < 8; i++)
-        value[i] = zero + IV[i];
-    for (size_t block = 0; block < CHUNK / BLOCK; block++) {
-        if (block == blocks) {
-            for (int i = 0; i < 8; i++)
-                values[count - 1][i] = value[i][count - 1];
-            at[count - 1] = at[0];
-        }
-        for (int i = 0; i < 16; i++)
-            message[i] = GATHER(data + 4 * i, at);
+        value[i] = zero + IV.word[i];
+    for (size_t block = 0; block < messages.blocks; block++) {
+        for (int i = 0; i < 4; i++)
+            load_words(data + block * BLOCK + 16 * i, messages.stride, message + 4 * i);
         for (int i = 0; i < 8; i++)
             v[i] = value[i];
         for (int i = 0; i < 4; i++)
-            v[8 + i] = zero + IV[i];
+            v[8 + i] = zero + IV.word[i];
         v[12] = number;
-        v[13] = zero;
+        v[13] = zero + (uint32_t)(messages.number >> 32);
         v[14] = zero + BLOCK;
-        v[15] = zero + (block == 0 ? CHUNK_START : block == CHUNK / BLOCK - 1 ? CHUNK_END : 0);
-        ROUNDS(v, message);
-        for (int i = 0; i < 8; i++)
-            value[i] = v[i] ^ v[i + 8];
-        at += BLOCK;
+        v[15] = zero + (messages.every | (block ? 0 : messages.first) | (block + 1 == messages.blocks ? messages.last : 0));
+        if (block == shorter.block) {
+            v[14] -= its_lane & (BLOCK - shorter.length);
+            v[15] |= its_lane & messages.last;
+        }
+        ROUNDS(TURNED_LANES, v, message);
+        if (block <= shorter.block)
+            for (int i = 0; i < 8; i++)
+                value[i] = v[i] ^ v[i + 8];
+        else
+            for (int i = 0; i < 8; i++)
+                value[i] = (its_lane & value[i]) | (~its_lane & (v[i] ^ v[i + 8]));
     }
-    for (size_t lane = 0; lane < count - (blocks < CHUNK / BLOCK); lane++)
-        for (int i = 0; i < 8; i++)
-            values[lane][i] = value[i][lane];
+    store_words(value, 0, out);
+    store_words(value + 4, 4, out);
 }
 
-#endif
+/* `out` has room for the value of each lane, and `data` bytes for each, whatever they are beyond the last chunk. */
+static void hash_chunks(const uint8_t *data, size_t size, uint64_t number, Chaining out[LANES])
+{
+    size_t last = (size - 1) / CHUNK, rest = size - last * CHUNK;
+    if (!last) {
+        *out = hash_chunk(data, size, number, 0);
+        return;
+    }
+    Messages chunks = {CHUNK, BLOCKS, 0, CHUNK_START, CHUNK_END, number, 1};
+    Shorter shorter = {last, (rest - 1) / BLOCK, (uint32_t)((rest - 1) % BLOCK + 1)};
+    hash_lanes(data, chunks, shorter, out);
+}
+
+static void hash_parents(const Chaining *children, size_t parents, Chaining out[LANES])
+{
+    Messages messages = {BLOCK, 1, PARENT, 0, 0, 0, 0};
+    Shorter none = {0, 0, BLOCK};
+    if (parents == 1)
+        *out = parent_of(children, 0);
+    else if (parents)
+        hash_lanes((const uint8_t *)children, messages, none, out);
+}
+
+/* -- the tree --------------------------------------------------------------------------------------------------- */
+
+void blake3_begin(Blake3 *state)
+{
+    state->chunks = state->waiting = 0;
+    memset(state->values, 0, sizeof state->values);
+}
+
+/* A chunk for each lane, which are not the last ones. */
+static void take(Blake3 *state, const uint8_t *data)
+{
+    hash_chunks(data, LANES * CHUNK, state->chunks, state->level[0] + state->values[0]);
+    state->chunks += LANES;
+    size_t level = 0;
+    while (state->values[level]) {
+        state->values[level] = 0;
+        hash_parents(state->level[level], LANES, state->level[level + 1] + state->values[level + 1]);
+        level++;
+    }
+    state->values[level] = LANES;
+}
+
+void blake3_add(Blake3 *state, const uint8_t *data, size_t size)
+{
+    if (state->waiting) {
+        size_t some = sizeof state->rest - state->waiting < size ? sizeof state->rest - state->waiting : size;
+        memcpy(state->rest + state->waiting, data, some);
+        state->waiting += some;
+        data += some;
+        size -= some;
+        if (!size)
+            return;
+        take(state, state->rest);
+        state->waiting = 0;
+    }
+    for (; size > sizeof state->rest; data += sizeof state->rest, size -= sizeof state->rest)
+        take(state, data);
+    memcpy(state->rest, data, size);
+    state->waiting = size;
+}
+
+void blake3_end(Blake3 *state, uint8_t digest[32])
+{
+    Chaining root;
+    if (!state->chunks && state->waiting <= CHUNK) {
+        root = hash_chunk(state->rest, state->waiting, 0, ROOT);
+        memcpy(digest, &root, 32);
+        return;
+    }
+    memset(state->rest + state->waiting, 0, -state->waiting % BLOCK); /* the padding of the last block */
+    hash_chunks(state->rest, state->waiting, state->chunks, state->level[0] + state->values[0]);
+    state->values[0] += (state->waiting + CHUNK - 1) / CHUNK;
+    uint64_t above = state->chunks / LANES; /* a bit for each level that has values, this one's the lowest */
+    for (size_t level = 0;; level++) {
+        Chaining *values = state->level[level], *parents = state->level[level + 1] + state->values[level + 1];
+        size_t count = state->values[level];
+        above >>= 1;
+        if (count == 2 && !above) {
+            root = parent_of(values, ROOT);
+            memcpy(digest, &root, 32);
+            return;
+        }
+        hash_parents(values, count / 2, parents);
+        if (count & 1)
+            parents[count / 2] = values[count - 1];
+        state->values[level + 1] += (count + 1) / 2;
+    }
+}
 
 void blake3(const uint8_t *data, size_t size, uint8_t digest[32])
 {
-    uint32_t values[BLAKE3_MOST / CHUNK][8];
-    size_t count = size ? (size + CHUNK - 1) / CHUNK : 1, done = 0;
-    size_t rest = size - (count - 1) * CHUNK; /* of the last chunk: at least 1 byte if there are any */
-#if defined(__AVX2__)
-    while (count > 1 && count - done >= FEW) {
-        size_t some = count - done < LANES ? count - done : LANES;
-        int has_last = done + some == count;
-        /* The last block is different, so it is left over. */
-        size_t blocks = has_last ? (rest - 1) / BLOCK : CHUNK / BLOCK;
-        take_side_by_side(data + done * CHUNK, some, (uint32_t)done, blocks, values + done);
-        if (has_last) {
-            if (!blocks)
-                memcpy(values[count - 1], IV, 32);
-            finish_chunk(data + (count - 1) * CHUNK, rest, blocks, (uint32_t)count - 1, 0, values[count - 1]);
-        }
-        done += some;
-    }
-#endif
-    for (; done < count; done++) {
-        memcpy(values[done], IV, 32);
-        size_t length = done + 1 == count ? rest : CHUNK;
-        finish_chunk(data + done * CHUNK, length, 0, (uint32_t)done, count == 1 ? ROOT : 0, values[done]);
-    }
-    while (count > 1) { /* neighbours have a parent; one without goes up as it is */
-        size_t parents = count / 2;
-        for (size_t i = 0; i < parents; i++) {
-            uint32_t message[16];
-            memcpy(message, values[2 * i], 64);
-            memcpy(values[i], IV, 32);
-            compress(values[i], message, 0, BLOCK, PARENT | (count == 2 ? ROOT : 0));
-        }
-        if (count & 1)
-            memcpy(values[parents], values[count - 1], 32);
-        count = parents + (count & 1);
-    }
-    memcpy(digest, values[0], 32);
+    Blake3 state;
+    blake3_begin(&state);
+    blake3_add(&state, data, size);
+    blake3_end(&state, digest);
+}
+
+EXPORT size_t fastarchive_blake3_memory(void)
+{
+    return sizeof(Blake3);
+}
+
+/* The digest of data taken in pieces of this size; `memory` is fastarchive_blake3_memory() bytes, aligned to 8. */
+EXPORT void fastarchive_blake3(void *memory, const uint8_t *data, size_t size, size_t piece, uint8_t digest[32])
+{
+    blake3_begin(memory);
+    for (size_t at = 0; at < size; at += piece)
+        blake3_add(memory, data + at, size - at < piece ? size - at : piece);
+    blake3_end(memory, digest);
 }
