@@ -199,7 +199,9 @@ class Admission:
 
     def begin(self, sop_instance: str, digest: bytes, calling_ae: str) -> bool:
         """Take a SOP Instance UID for a record that is going to be appended, if that can be decided in a moment and the
-        instance is not stored, nor being stored. :meth:`end` must follow. Raises OSError."""
+        instance is not stored, nor being stored. :meth:`end` must follow. Raises OSError.
+
+        Without a digest, until one is known, others with the same UID wait to see what becomes of it."""
         if self._policies.quarantine_other_patients:
             return False
         with self._lock:
@@ -212,6 +214,11 @@ class Admission:
                 return False
             self._under_way[sop_instance] = _UnderWay(digest, self._policies.of(calling_ae))
         return True
+
+    def know(self, sop_instance: str, digest: bytes) -> None:
+        """The digest of an instance that was begun without."""
+        with self._lock:
+            self._under_way[sop_instance].digest = digest
 
     def end(self, sop_instances: Iterable[str], error: Exception | None) -> None:
         """The records of these instances are durable and visible to every process, or were not written."""

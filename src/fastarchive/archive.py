@@ -37,10 +37,10 @@ from fastarchive.dicom.part10 import (
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE, encoding_of, is_deflated
 from fastarchive.index.view import Index, View
 from fastarchive.index.writer import IndexBusy, IndexWriter
+from fastarchive.plain import PlainInstances, plain_instances
 from fastarchive.query import keywords
 from fastarchive.query.explain import Explanation
 from fastarchive.query.headers import HeaderReader, StoredHeader
-from fastarchive.small import SmallInstances, small_instances
 from fastarchive.store.appends import Landing, OwnPacks
 from fastarchive.store.blobs import Blobs, DamagedInstance, Reader
 from fastarchive.store.compacted import read_compacted
@@ -209,10 +209,10 @@ class Archive:
         None when that would take more than a moment: nothing was stored then, and :meth:`submit` is to do it."""
         return self._admission.admit_promptly(intake, self._writable())
 
-    def small_instances(self, landing: Landing) -> SmallInstances | None:
+    def plain_instances(self, landing: Landing) -> PlainInstances | None:
         """The shortest way in, for one event loop; `landing` is told what became of an instance, in another thread.
         None where there is no such way."""
-        return small_instances(self._admission, self._writable(), landing)
+        return plain_instances(self._admission, self._writable(), landing)
 
     def store(
         self,

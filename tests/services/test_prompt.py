@@ -1,4 +1,4 @@
-"""Small instances stored and answered by the callbacks of the event loop, over a real port."""
+"""Plain instances stored and answered by the callbacks of the event loop, over a real port."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import anyio
+import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 
 from fastarchive.archive import Archive
 from fastarchive.metrics import exposition
 from fastarchive.native.loading import library
+from fastarchive.native.plain import PlainRecords
 from fastarchive.services.context import Limits
 from fastarchive.store.disk import Disk
 from fastarchive.upperlayer import Association, Command, CommandField, Message, ProposedContext, connect
@@ -73,9 +76,18 @@ def conversation(loopback: Loopback, talk: Callable[[Association], Awaitable[Non
     anyio.run(main)
 
 
-async def send(association: Association, number: int) -> None:
-    """A C-STORE-RQ, its Message ID the number of the slice."""
+def large(number: int = 1) -> Dataset:
+    """A slice that a thread works on."""
     data_set = slice_of(number=number)
+    data_set.Rows = data_set.Columns = 512
+    pixels = np.random.default_rng(number).integers(0, 200, (512, 512)) + 900
+    data_set.PixelData = pixels.astype(np.uint16).tobytes()
+    return data_set
+
+
+async def send(association: Association, number: int, of: Callable[..., Dataset] = slice_of) -> None:
+    """A C-STORE-RQ, its Message ID the number of the slice."""
+    data_set = of(number=number)
     command = Command(
         field=CommandField.C_STORE_RQ,
         message_id=number,
@@ -97,8 +109,9 @@ async def answer(association: Association) -> tuple[int, int | None]:
 
 
 @pytest.mark.usefixtures("no_other_way")
-def test_S1_small_instances_are_stored_and_counted(tmp_path: Path) -> None:
-    slices = [slice_of(number=number) for number in range(1, 4)]
+@pytest.mark.parametrize("of", [slice_of, large])
+def test_S1_plain_instances_are_stored_and_counted(tmp_path: Path, of: Callable[..., Dataset]) -> None:
+    slices = [of(number=number) for number in range(1, 4)]
     with serving(tmp_path, archive_options=ALONE) as loopback:
         assert store(loopback, slices) == [0, 0, 0]
         for data_set in slices:
@@ -110,8 +123,9 @@ def test_S1_small_instances_are_stored_and_counted(tmp_path: Path) -> None:
         assert (loopback.context.arrivals.under_way, loopback.context.arrivals.held) == (0, 0)
 
 
-def test_S3_the_same_again_and_others_under_its_uid(tmp_path: Path) -> None:
-    first, other = slice_of(number=1), slice_of(number=1)
+@pytest.mark.parametrize("of", [slice_of, large])
+def test_S3_the_same_again_and_others_under_its_uid(tmp_path: Path, of: Callable[..., Dataset]) -> None:
+    first, other = of(number=1), of(number=1)
     other.PatientName = "Other^Name"
     with serving(tmp_path, archive_options=ALONE) as loopback:
         assert store(loopback, [first, first, other, first]) == [0, 0, 0xA900, 0]
@@ -122,7 +136,7 @@ def test_S3_the_same_again_and_others_under_its_uid(tmp_path: Path) -> None:
 def test_messages_sent_ahead_are_answered_in_their_order(tmp_path: Path) -> None:
     async def talk(association: Association) -> None:
         for number in range(1, 9):
-            await send(association, number)
+            await send(association, number, large if number == 3 else slice_of)
         assert [await answer(association) for _ in range(8)] == [(number, 0) for number in range(1, 9)]
 
     with serving(tmp_path, archive_options=ALONE) as loopback:
@@ -131,12 +145,15 @@ def test_messages_sent_ahead_are_answered_in_their_order(tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("no_other_way")
-def test_S1_nothing_is_answered_before_the_disk_has_it_and_a_release_waits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("of", [slice_of, large])
+def test_S1_nothing_is_answered_before_the_disk_has_it_and_a_release_waits(
+    tmp_path: Path, of: Callable[..., Dataset]
+) -> None:
     disk = Held()
     answered: list[tuple[int, int | None]] = []
 
     async def talk(association: Association) -> None:
-        await send(association, 1)
+        await send(association, 1, of)
         assert await anyio.to_thread.run_sync(disk.reached.wait, 20)
         with anyio.move_on_after(0.1):
             answered.append(await answer(association))
@@ -155,12 +172,13 @@ def test_S1_nothing_is_answered_before_the_disk_has_it_and_a_release_waits(tmp_p
 
 
 @pytest.mark.usefixtures("no_other_way")
-def test_S2_a_disk_that_fails_or_is_full_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("of", [slice_of, large])
+def test_S2_a_disk_that_fails_or_is_full_is_told(tmp_path: Path, of: Callable[..., Dataset]) -> None:
     with serving(tmp_path, archive_options=ALONE) as loopback:
         on(loopback, FaultyDisk(fail_sync=1))
-        assert store(loopback, [slice_of(number=1), slice_of(number=1)]) == [0x0110, 0]
+        assert store(loopback, [of(number=1), of(number=1)]) == [0x0110, 0]
         on(loopback, FaultyDisk(room=0))
-        assert store(loopback, [slice_of(number=2)]) == [0xA700]
+        assert store(loopback, [of(number=2)]) == [0xA700]
         assert (loopback.context.arrivals.under_way, loopback.context.arrivals.held) == (0, 0)
 
 
@@ -185,20 +203,47 @@ def test_S2_a_disk_that_does_not_answer_is_told_and_used_again(tmp_path: Path) -
         assert loopback.context.arrivals.under_way == 0
 
 
-def test_S7_one_instance_from_two_associations_at_once_is_stored_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("of", [slice_of, large])
+def test_S7_one_instance_from_many_associations_at_once_is_stored_once(
+    tmp_path: Path, of: Callable[..., Dataset]
+) -> None:
     disk = Held()
     statuses: list[int] = []
-    with serving(tmp_path, archive_options=ALONE) as loopback:
+    one = of(number=1)
+    with serving(tmp_path, archive_options=ALONE, threads=2) as loopback:  # fewer than want to wait
         on(loopback, disk)
-        senders = [threading.Thread(target=lambda: statuses.extend(store(loopback, [slice_of()]))) for _ in range(3)]
+        senders = [threading.Thread(target=lambda: statuses.extend(store(loopback, [one]))) for _ in range(4)]
         for sender in senders:
             sender.start()
         assert disk.reached.wait(20)
         disk.go_on.set()
         for sender in senders:
             sender.join(20)
-        assert statuses == [0, 0, 0]
+        assert statuses == [0, 0, 0, 0]
         assert loopback.archive.log_status().records == 1
+
+
+def test_S7_two_data_sets_under_one_uid_at_once_are_told_apart(tmp_path: Path) -> None:
+    statuses: list[int] = []
+    one, other = large(1), large(2)
+    other.SOPInstanceUID = one.SOPInstanceUID
+    with serving(tmp_path, archive_options=ALONE) as loopback:
+        senders = [threading.Thread(target=lambda d=d: statuses.extend(store(loopback, [d]))) for d in (one, other)]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join(20)
+        assert sorted(statuses) == [0, 0xA900]
+        assert loopback.archive.log_status().records == 1
+
+
+def test_S3_whatever_goes_wrong_in_the_thread_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(tmp_path, archive_options=ALONE) as loopback:
+        with monkeypatch.context() as patch:
+            patch.setattr(PlainRecords, "make", lambda *_: None)
+            assert store(loopback, [large(1)]) == [0x0110 if library() else 0]  # else there is no short way
+        assert store(loopback, [large(1)]) == [0]
+        assert (loopback.context.arrivals.under_way, loopback.context.arrivals.held) == (0, 0)
 
 
 @pytest.mark.parametrize("uid", ["1.2.3", "1.2.34"])

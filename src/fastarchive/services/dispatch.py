@@ -54,7 +54,7 @@ async def handle_association(
     """Serve one accepted association until the peer releases it or it is aborted; raises only cancellation.
 
     A request no service here knows is answered 0211H, one for another SOP class than its context's 0122H (PS3.7
-    Annex C). A response nobody asked for ends the association. Small instances go through `stores` where that is given.
+    Annex C). A response nobody asked for ends the association. Plain instances go through `stores` where that is given.
     """
     metrics = context.metrics
     metrics.associations.labels(calling_ae=metrics.ae_label(association.calling_ae)).inc()

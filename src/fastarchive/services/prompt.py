@@ -1,5 +1,5 @@
-"""Small instances answered without waking anybody: taken on by the callback that received their last byte, answered by
-the one that learns of the disk.
+"""Plain instances answered without waking anybody: taken on by the callback that received their last byte, answered by
+the one that learns of the disk. The work on small ones is done by the first, that on others by a thread in between.
 
 A message that does not go this way goes to :mod:`fastarchive.services.storage`, which has the reasons of every answer.
 """
@@ -7,15 +7,16 @@ A message that does not go this way goes to :mod:`fastarchive.services.storage`,
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE, encoding_of, is_deflated
+from fastarchive.plain import MOST, SMALL, PlainInstances, Sender
 from fastarchive.services.mailbox import Mailbox
 from fastarchive.services.policy import is_storage
 from fastarchive.services.responses import response_to
-from fastarchive.services.storage import SMALL, STALLED, Answer, answer_for_error, log_answer
-from fastarchive.small import Sender, SmallInstances
+from fastarchive.services.storage import STALLED, Answer, answer_for_error, log_answer
 from fastarchive.upperlayer.commands import CommandField, encode_command, store_success
 from fastarchive.upperlayer.pdu import frame_command
 
@@ -35,11 +36,11 @@ _Landed = tuple[list["_UnderWay"], float, Exception | None]
 
 
 class PromptStores:
-    """The instances of one process that are on their way to the disk by the short way. For one event loop."""
+    """The plain instances of one process that are on their way to the disk by the short way. For one event loop."""
 
     def __init__(self, context: ServiceContext) -> None:
         self.context = context
-        self.small: SmallInstances | None = context.archive.small_instances(self._landed)
+        self.plain: PlainInstances | None = context.archive.plain_instances(self._landed)
         self._loop = asyncio.get_running_loop()
         self._mailbox: Mailbox[_Landed] = Mailbox(self._loop, self._finish)
         self._flushing = False
@@ -58,8 +59,8 @@ class PromptStores:
 
     def _flush(self) -> None:
         self._flushing = False
-        if self.small is not None:
-            self.small.flush()
+        if self.plain is not None:
+            self.plain.flush()
 
     def _look(self) -> None:
         """Answer for those that wait too long."""
@@ -74,7 +75,7 @@ class PromptStores:
             one.give_up()
 
     def _landed(self, tokens: list[Any], synced: float, error: Exception | None) -> None:
-        """In the committer thread."""
+        """In some thread."""
         self._mailbox.post((tokens, synced, error))
 
     def _finish(self, landed: _Landed) -> None:
@@ -85,7 +86,7 @@ class PromptStores:
 
 
 class _Association:
-    """The small instances of one association."""
+    """The plain instances of one association."""
 
     __slots__ = ("_senders", "association", "stores")
 
@@ -98,10 +99,10 @@ class _Association:
         """Take a message on; False leaves it to the service."""
         command, presentation = message.command, message.context
         stores = self.stores
-        small, context = stores.small, stores.context
+        plain, context = stores.plain, stores.context
         instance = command.affected_sop_instance
         if (
-            small is None
+            plain is None
             or command.field is not CommandField.C_STORE_RQ
             or not command.has_data_set
             or command.affected_sop_class != presentation.abstract_syntax
@@ -114,26 +115,31 @@ class _Association:
         except KeyError:
             sender = self._senders[presentation.id] = self._sender(presentation)
         limit = context.limits.store_seconds
-        if sender is None or (limit and small.stalled > limit):
+        if sender is None or (limit and plain.stalled > limit):
             return False
-        data = message.whole()
-        size = len(data)
-        if size > SMALL:
+        pieces = message.pieces()
+        size = sum(map(len, pieces))
+        if not 0 < size <= MOST:
             return False
         arrival = context.arrivals.begin()
         if not arrival.take(size):
             arrival.end()
             return False
         one = _UnderWay(self, presentation.id, command, message.begun, arrival)
+        is_small = size <= SMALL
         try:
-            taken = small.admit(one, data, sender)
+            if is_small:
+                taken = plain.admit(one, pieces[0] if len(pieces) == 1 else b"".join(pieces), sender)
+            else:
+                taken = plain.expect(one, pieces, size, sender)
         except OSError:  # it will be told again, and answered
             taken = False
         if not taken:
             arrival.end()
             return False
-        one.digest, one.compress = small.times
         stores.begin(one)
+        if not is_small:
+            context.ingest.submit(partial(plain.finish, one, pieces, sender))
         return True
 
     def _sender(self, presentation: PresentationContext) -> Sender | None:
@@ -224,6 +230,6 @@ class _UnderWay:
 
 
 def answer_promptly(association: Association, stores: PromptStores) -> None:
-    """Let the small instances of an association go the short way, where there is one."""
-    if stores.small is not None:
+    """Let the plain instances of an association go the short way, where there is one."""
+    if stores.plain is not None:
         association.prompt = _Association(association, stores).take

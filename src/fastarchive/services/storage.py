@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 from fastarchive.archive import Outcome, Receipt
 from fastarchive.dicom.transfer_syntaxes import is_deflated
+from fastarchive.plain import SMALL
 from fastarchive.services import status
 from fastarchive.services.arrivals import NoRoom
 from fastarchive.services.context import ServiceContext
@@ -28,12 +29,10 @@ from fastarchive.store.intake import Intake, IntakeError
 from fastarchive.store.log import LogBroken, NoSpace
 from fastarchive.upperlayer import Association, AssociationError, Command, Message, PresentationContext
 
-__all__ = ["SMALL", "STALLED", "Answer", "answer_for_error", "handle", "log_answer"]
+__all__ = ["STALLED", "Answer", "answer_for_error", "handle", "log_answer"]
 
 _log: Final = logging.getLogger(__name__)
 
-SMALL: Final = 64 << 10
-"""Bytes of a data set up to which the event loop does the work on it."""
 _AFFECTED_SOP_CLASS: Final = 0x0000_0002
 _AFFECTED_SOP_INSTANCE: Final = 0x0000_1000
 _DISK_FAILED: Final = frozenset({EIO, EROFS})

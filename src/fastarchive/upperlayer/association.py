@@ -57,7 +57,7 @@ class Association:
         self._sending = asyncio.Lock()
         self._message: Message | None = None
         self.prompt: Prompt | None = None
-        """Is offered every request that is small and has come to its end, while receive() waits; those it takes on,
+        """Is offered every request that is not large and has come to its end, while receive() waits; those it takes on,
         receive() never gives."""
 
     def context_for(self, abstract_syntax: str, transfer_syntax: str | None = None) -> PresentationContext | None:

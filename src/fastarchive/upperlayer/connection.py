@@ -43,7 +43,7 @@ from fastarchive.upperlayer.states import State
 
 READ_BUFFER_SIZE = 256 * 1024
 """Fits a processor's second level cache, whence the fragments are copied out at once."""
-SMALL = 64 * 1024
+MOST_PROMPT = 1024 * 1024
 """Bytes of a message that is offered to who answers promptly."""
 _WRITE_HIGH, _WRITE_LOW = 1024 * 1024, 256 * 1024
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux only
@@ -266,7 +266,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._answering:
             return
         if prompt is not None and inbox.is_asleep and self._writable is None:
-            message = inbox.whole(SMALL)
+            message = inbox.whole(MOST_PROMPT)
             if message is not None:
                 self._answering = True
                 if prompt(message):

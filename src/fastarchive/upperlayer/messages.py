@@ -57,10 +57,9 @@ class Message:
                 raise DataSetTooLarge(f"data set longer than {limit} bytes")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def whole(self) -> bytes:
+    def pieces(self) -> list[bytes]:
         """The data set, which has come to its end and was not read yet; it stays where it is."""
-        chunks = self._chunks
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return list(self._chunks)
 
     def discard(self) -> None:
         """Drop what was not read, and what is still coming."""

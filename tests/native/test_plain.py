@@ -1,9 +1,10 @@
-"""The record a small data set is made into by one C function is the one the Python code makes of it."""
+"""The record a plain data set is made into by one C function is the one the Python code makes of it."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from unittest.mock import patch
 
@@ -15,13 +16,13 @@ from hypothesis import strategies as st
 
 from fastarchive.dicom.attributes import STORED_TAGS
 from fastarchive.native.loading import libraries
-from fastarchive.native.small import MOST, SmallRecords
+from fastarchive.native.plain import MOST, PlainRecords
 from fastarchive.store.glimpse import glimpse
 from fastarchive.store.intake import Intake, IntakeError
 from fastarchive.store.record import TornRecord, decode_record
 from tests.store.making import CT_IMAGE_STORAGE, EXPLICIT_LITTLE, element, header
 
-RECORDS = {name: SmallRecords(path, STORED_TAGS) for name, path in libraries().items()}
+RECORDS = {name: PlainRecords(path, STORED_TAGS, MOST) for name, path in libraries().items()}
 RECEIVED = 1_700_000_000_000_000_000
 TITLES = ("CT1", "FASTARCHIVE")
 
@@ -45,9 +46,16 @@ def by_python(data: bytes, sop_class: str = "", sop_instance: str = "") -> bytes
     return b"".join((encoded.metadata, *map(bytes, encoded.buffers)))
 
 
-def by_c(records: SmallRecords, data: bytes, sop_class: str = "", sop_instance: str = "") -> bytes | None:
+def by_c(
+    records: PlainRecords, data: bytes, sop_class: str = "", sop_instance: str = "", *, cuts: Sequence[int] = ()
+) -> bytes | None:
     texts = [text.encode() for text in (sop_class, sop_instance, EXPLICIT_LITTLE, *TITLES)]
-    return records.make(data, b"".join(texts), bytes(map(len, texts)), RECEIVED)
+    strings, lengths = b"".join(texts), bytes(map(len, texts))
+    ends = [0, *sorted(cuts), len(data)]
+    made = records.make([data[a:b] for a, b in itertools.pairwise(ends)], strings, lengths, RECEIVED)
+    if len(data) <= MOST:
+        assert records.look(data, len(data), strings, lengths) == (made is not None)
+    return made and made.record
 
 
 def check(data: bytes, *affected: str) -> int:
@@ -78,6 +86,44 @@ def test_data_sets_without_pixels_of_every_size(size: int) -> None:
 def test_pixels_are_filtered_and_compressed(rows: int, columns: int, samples: int) -> None:
     for noise in (1, 4, 8, 16):
         assert check(image(rows, columns, samples, noise=noise)) == len(RECORDS)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(512, 512), (300, 1700), (1, 65_000), (9, 57_000)])
+def test_slices_in_pieces_are_what_they_are_in_one(rows: int, columns: int) -> None:
+    data = image(rows, columns, noise=5)
+    expected = by_python(data)
+    assert check(data) == len(RECORDS)
+    for records in RECORDS.values():
+        for cuts in ((128_000,), (70_000, 70_001, 300_000, 300_000), range(1, len(data), 65_000)):
+            assert by_c(records, data, cuts=cuts) == expected
+
+
+def test_what_is_longer_than_a_block_is_left_to_python() -> None:
+    largest = MOST - len(header(rows=1, columns=1)) - 12
+    whole = largest // 3000 * 3000
+    assert check(image(whole // 3000, 1500)) == len(RECORDS)
+    assert check(image(MOST // 3000 + 1, 1500)) == 0
+    assert check(image(262, 2000)) == len(RECORDS)
+    assert check(image(263, 2000)) == 0  # 1,052,000 bytes
+    start, rest = header(rows=349, columns=1500), bytes(349 * 3000 + 2)
+    assert check(start + element(0x7FE00010, "OW", rest)) == 0  # more than whole rows of a block
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_look_at_the_start_says_whether_there_is_going_to_be_a_record(name: str) -> None:
+    records = RECORDS[name]
+    texts = [text.encode() for text in (CT_IMAGE_STORAGE, "1.2.3.4", EXPLICIT_LITTLE, *TITLES)]
+    strings, lengths = b"".join(texts), bytes(map(len, texts))
+    data = image(512, 512)
+    start = len(data) - 512 * 1024
+    assert records.look(data[:start], len(data), strings, lengths)
+    assert records.look(data[: start + 1000], len(data), strings, lengths)
+    for seen, size in ((start - 1, len(data)), (start, len(data) + 2), (start, len(data) - 2), (0, len(data))):
+        assert not records.look(data[:seen], size, strings, lengths), (seen, size)
+    plain = header(extra=[element(0x00191010, "OB", bytes(100_000))])
+    assert records.look(plain, len(plain), strings, lengths)
+    assert not records.look(plain[:-2], len(plain), strings, lengths)
+    assert not records.look(plain, len(plain) + 2, strings, lengths)
 
 
 def test_drawings_are_compressed_as_they_are_if_that_is_less() -> None:

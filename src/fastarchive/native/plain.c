@@ -1,6 +1,7 @@
 /*
- * A whole record (docs/format.md, "Record") of a small data set in Explicit VR Little Endian, in one stroke: digest, header,
- * blocks, metadata. The plain case of store/intake.py: 16-bit pixels or none. Everything else is left to the Python code.
+ * A whole record (docs/format.md, "Record") of a data set in Explicit VR Little Endian, in one stroke: digest, header,
+ * blocks, metadata. The plain case of store/intake.py: 16-bit pixels in one block, or none. Everything else is left to the
+ * Python code.
  */
 #define _POSIX_C_SOURCE 200809L /* clock_gettime() */
 #include "blake3.h"
@@ -10,7 +11,7 @@
 
 #include <time.h>
 
-#define MOST (64u << 10)         /* bytes of a data set */
+#define BLOCK_SIZE (1u << 20)    /* bytes of pixels in a block, and of a data set, at most */
 #define MOST_WANTED 512u         /* tags */
 #define LONGEST_ATTRIBUTE 4096u
 #define STRINGS 7
@@ -38,16 +39,20 @@ enum { NONE = 0, ROWS = 2 };
 /* zstd's ZSTD_compress2(); fails with a size no block has. */
 typedef size_t (*Compress)(void *context, void *out, size_t room, const void *data, size_t size);
 
+/* What one thread at a time works in. Behind it in memory lies what the pointers point to. */
 typedef struct {
+    size_t most; /* bytes of a data set */
     Compress compress;
-    void *context;      /* of zstd, set to the level of headers */
-    void *rows;         /* memory for MOST bytes of pixels in rows of at most MOST bytes */
-    void *scratch;      /* prepared */
-    const uint32_t *wanted;
+    void *context;       /* of zstd, set to the level of headers */
+    uint8_t *rows;       /* pixels being compressed: any that fit, in rows of any length */
+    uint8_t *scratch;    /* prepared */
+    uint8_t *data;       /* a data set that came in pieces */
+    uint8_t *attributes;
+    uint8_t *frame;      /* what zstd makes */
+    uint8_t *out;        /* the record */
     uint32_t wanted_count;
+    uint32_t wanted[MOST_WANTED];
     uint32_t crc[8][256];
-    uint8_t attributes[MOST];
-    uint8_t frame[MOST + (MOST >> 8) + 64];
     Found found[MOST_WANTED];
 } Room;
 
@@ -74,23 +79,46 @@ static uint64_t now(void)
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
-EXPORT size_t fastarchive_small_room(void)
+static size_t round_up(size_t size)
 {
-    return sizeof(Room);
+    return (size + 63) & ~(size_t)63;
 }
 
-/* `rows` and `scratch`: memory as rows.c wants it, for MOST bytes in rows of up to MOST. Returns 0 if that can't be. */
-EXPORT int fastarchive_small_prepare(Room *room, Compress compress, void *context, void *rows, void *scratch,
-                                     const uint32_t *wanted, uint32_t wanted_count)
+/* Give out the memory behind the room: how much there must be. */
+static size_t lay_out(Room *room, uint8_t *memory, size_t most)
+{
+    size_t at = round_up(sizeof *room);
+    uint8_t **parts[] = {&room->rows, &room->scratch, &room->data, &room->attributes, &room->frame, &room->out};
+    size_t sizes[] = {fastarchive_rows_memory(most, most / 8), fastarchive_scratch(), most, most,
+                      most + (most >> 8) + 64, 2 * most + 4096};
+    for (int i = 0; i < 6; i++) {
+        if (memory)
+            *parts[i] = memory + at;
+        at += round_up(sizes[i]);
+    }
+    return at;
+}
+
+/* Bytes of memory, aligned to 64, for data sets of at most `most` bytes; 0 if they are too large. */
+EXPORT size_t fastarchive_plain_room(size_t most)
+{
+    Room room;
+    return most > BLOCK_SIZE ? 0 : lay_out(&room, NULL, most);
+}
+
+/* Prepare that memory. `wanted`: the tags of a record's attributes, ascending. Returns 0 if there are too many. */
+EXPORT int fastarchive_plain_prepare(Room *room, size_t most, Compress compress, void *context, const uint32_t *wanted,
+                                     uint32_t wanted_count)
 {
     if (wanted_count > MOST_WANTED)
         return 0;
+    lay_out(room, (uint8_t *)room, most);
+    fastarchive_scratch_prepare(room->scratch);
+    room->most = most;
     room->compress = compress;
     room->context = context;
-    room->rows = rows;
-    room->scratch = scratch;
-    room->wanted = wanted;
     room->wanted_count = wanted_count;
+    memcpy(room->wanted, wanted, 4 * wanted_count);
     for (uint32_t i = 0; i < 256; i++) { /* the CRC-32 of zlib, eight bytes at a time */
         uint32_t value = i;
         for (int bit = 0; bit < 8; bit++)
@@ -194,9 +222,14 @@ static int worthwhile(size_t stored, size_t raw)
     return (double)stored < (double)raw * WORTHWHILE;
 }
 
+static size_t frame_room(const Room *room)
+{
+    return (size_t)(room->out - room->frame);
+}
+
 static uint8_t *encode_plain(Room *room, Block *block, const uint8_t *data, uint8_t *out)
 {
-    size_t size = room->compress(room->context, room->frame, sizeof room->frame, data, block->raw);
+    size_t size = room->compress(room->context, room->frame, frame_room(room), data, block->raw);
     return worthwhile(size, block->raw) ? keep_frame(block, NONE, room->frame, size, out) : keep_raw(block, data, out);
 }
 
@@ -205,9 +238,9 @@ static uint8_t *encode_rows(Room *room, Block *block, size_t distance, const uin
     size_t size;
     fastarchive_rows_begin(room->rows, block->raw, distance);
     fastarchive_rows_feed(room->rows, room->scratch, data, 0, block->raw);
-    const uint8_t *frame = (const uint8_t *)room->rows + fastarchive_rows_end(room->rows, room->scratch, &size);
+    const uint8_t *frame = room->rows + fastarchive_rows_end(room->rows, room->scratch, &size);
     if (size * DRAWING < block->raw) { /* no noise: its repetitions may be worth more than its differences */
-        size_t plain = room->compress(room->context, room->frame, sizeof room->frame, data, block->raw);
+        size_t plain = room->compress(room->context, room->frame, frame_room(room), data, block->raw);
         if (plain < size)
             return worthwhile(plain, block->raw) ? keep_frame(block, NONE, room->frame, plain, out) : keep_raw(block, data, out);
     }
@@ -218,7 +251,10 @@ static uint8_t *encode_rows(Room *room, Block *block, size_t distance, const uin
     return keep_frame(block, ROWS, frame, size, out);
 }
 
-/* The 8-byte words from a row of 16-bit pixels to the next; 0 if the header describes other pixels, or rows too long. */
+/*
+ * The 8-byte words from a row of 16-bit pixels to the next; 0 if the header describes other pixels, rows too long, or pixels
+ * of more than a block.
+ */
 static size_t distance_of(const Room *room, const Scan *scan, const uint8_t *data)
 {
     uint32_t samples = number_of(room, scan, data, 0x00280002), columns = number_of(room, scan, data, 0x00280011);
@@ -227,7 +263,9 @@ static size_t distance_of(const Room *room, const Scan *scan, const uint8_t *dat
     if (!samples || number_of(room, scan, data, 0x00280006) == 1) /* one, or colour by plane */
         samples = 1;
     uint64_t row = (uint64_t)columns * samples * 2;
-    return row > MOST ? 0 : row >= 16 ? row / 8 : row > 0;
+    if (!row || row > BLOCK_SIZE || scan->pixel_length > BLOCK_SIZE / row * row)
+        return 0;
+    return row >= 16 ? row / 8 : 1;
 }
 
 static uint8_t *put(uint8_t *out, const void *from, size_t size)
@@ -236,41 +274,74 @@ static uint8_t *put(uint8_t *out, const void *from, size_t size)
     return out + size;
 }
 
-/*
- * The record of the data set, received at `received`, into `out`, which has room for 4 * MOST bytes. `strings`: the affected
- * SOP class and instance, the transfer syntax and the two AE titles, with these lengths. Returns its size; 0 when the data set
- * is not plain, or should be refused.
- */
-EXPORT size_t fastarchive_small(Room *room, const uint8_t *data, size_t size, const uint8_t *strings, const uint8_t lengths[5],
-                                int64_t received, uint8_t *out, Times *times)
-{
+/* What a record is made from. */
+typedef struct {
     Scan scan;
-    Block blocks[2] = {{0}};
-    uint32_t count = 1;
-    size_t distance = 0;
-    if (!size || size > MOST ||
-        !fastarchive_header(data, size, room->wanted, room->wanted_count, LONGEST_ATTRIBUTE, room->found, room->attributes, &scan))
+    Text text[STRINGS];
+    size_t distance; /* 0: there are no pixels */
+} Parts;
+
+/*
+ * Whether a data set of `total` bytes is a plain one that has nothing to be refused for, by its first `size` bytes; what it
+ * consists of goes to `parts`. `strings`: the affected SOP class and instance, the transfer syntax and the two AE titles, with
+ * these lengths.
+ */
+static int look(Room *room, const uint8_t *data, size_t size, size_t total, const uint8_t *strings, const uint8_t lengths[5],
+                Parts *parts)
+{
+    Scan *scan = &parts->scan;
+    parts->distance = 0;
+    if (!size || !fastarchive_header(data, size, room->wanted, room->wanted_count, LONGEST_ATTRIBUTE, room->found,
+                                     room->attributes, scan))
         return 0;
-    if (scan.pixel_tag) {
-        distance = distance_of(room, &scan, data);
-        if (!distance || !scan.pixel_length || scan.pixel_length != size - scan.value_offset)
+    if (scan->pixel_tag) {
+        parts->distance = distance_of(room, scan, data);
+        if (!parts->distance || !scan->pixel_length || scan->pixel_length != total - scan->value_offset)
             return 0;
-        count = 2;
-    }
+    } else if (size != total)
+        return 0;
     Text affected[2] = {{strings, lengths[0]}, {strings + lengths[0], lengths[1]}};
     const uint8_t *others = strings + lengths[0] + lengths[1];
-    Text text[STRINGS] = {
-        uid_of(room, &scan, data, SOP_CLASS),
-        uid_of(room, &scan, data, SOP_INSTANCE),
-        uid_of(room, &scan, data, STUDY),
-        uid_of(room, &scan, data, SERIES),
-        {others, lengths[2]},
-        {others + lengths[2], lengths[3]},
-        {others + lengths[2] + lengths[3], lengths[4]},
-    };
+    Text *text = parts->text;
+    text[0] = uid_of(room, scan, data, SOP_CLASS);
+    text[1] = uid_of(room, scan, data, SOP_INSTANCE);
+    text[2] = uid_of(room, scan, data, STUDY);
+    text[3] = uid_of(room, scan, data, SERIES);
+    text[4] = (Text){others, lengths[2]};
+    text[5] = (Text){others + lengths[2], lengths[3]};
+    text[6] = (Text){others + lengths[2] + lengths[3], lengths[4]};
     for (int i = 0; i < 4; i++)
         if (!text[i].length || (i < 2 && affected[i].length && !same(text[i], affected[i])))
             return 0;
+    return 1;
+}
+
+/*
+ * Whether fastarchive_plain(), in a room for so many, is going to make a record of a data set of `total` bytes that begins with
+ * these.
+ */
+EXPORT int fastarchive_plain_look(Room *room, const uint8_t *data, size_t size, size_t total, const uint8_t *strings,
+                                  const uint8_t lengths[5])
+{
+    Parts parts;
+    return look(room, data, size < room->most ? size : room->most, total, strings, lengths, &parts);
+}
+
+/*
+ * The record of the data set, received at `received`, and where it is in the room. Returns its size; 0 when the data set is not
+ * plain, or should be refused. The strings are those of look().
+ */
+EXPORT size_t fastarchive_plain(Room *room, const uint8_t *data, size_t size, const uint8_t *strings, const uint8_t lengths[5],
+                                int64_t received, Times *times)
+{
+    Parts parts;
+    if (size > room->most || !look(room, data, size, size, strings, lengths, &parts))
+        return 0;
+    const Scan scan = parts.scan;
+    const Text *text = parts.text;
+    uint8_t *out = room->out;
+    Block blocks[2] = {{0}};
+    uint32_t count = parts.distance ? 2 : 1;
 
     uint64_t started = now();
     uint8_t digest[32];
@@ -284,7 +355,7 @@ EXPORT size_t fastarchive_small(Room *room, const uint8_t *data, size_t size, co
     uint8_t *at = encode_plain(room, &blocks[0], data, out + metadata);
     if (count == 2) {
         blocks[1].raw = scan.pixel_length;
-        at = encode_rows(room, &blocks[1], distance, data + scan.value_offset, at);
+        at = encode_rows(room, &blocks[1], parts.distance, data + scan.value_offset, at);
     }
     size_t total = (size_t)(at - out);
 
@@ -322,4 +393,24 @@ EXPORT size_t fastarchive_small(Room *room, const uint8_t *data, size_t size, co
     times->digest_time = digested - started;
     times->compress_time = now() - digested;
     return total;
+}
+
+/* As fastarchive_plain(), for a data set in pieces that lie side by side nowhere. */
+EXPORT size_t fastarchive_plain_pieces(Room *room, const uint8_t *const *pieces, const uint32_t *sizes, size_t count,
+                                       const uint8_t *strings, const uint8_t lengths[5], int64_t received, Times *times)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (sizes[i] > room->most - size)
+            return 0;
+        memcpy(room->data + size, pieces[i], sizes[i]);
+        size += sizes[i];
+    }
+    return fastarchive_plain(room, room->data, size, strings, lengths, received, times);
+}
+
+/* Where in the room the record is that was made last. */
+EXPORT size_t fastarchive_plain_place(const Room *room)
+{
+    return (size_t)(room->out - (const uint8_t *)room);
 }
