@@ -104,6 +104,7 @@ class FakeAssociation:
         await self.send(context_id, decode_command(command), data_set)
 
     longest_fragment: int = 16_378
+    all_is_sent: bool = True
 
     async def send_framed(self, messages: bytes) -> None:
         """As the peer takes it apart."""

@@ -53,8 +53,11 @@ class FakeBlobs:
 
     def __init__(self, instances: Sequence[Instance]) -> None:
         self.instances = {instance.location: instance for instance in instances}
-        self.opened = 0
+        self.readers = 0
         self.latest_damage = False
+
+    def opened(self, pack: int) -> None:
+        return None
 
     def read_at_once(self, location: Location) -> None:
         return None  # a thread reads it
@@ -62,7 +65,7 @@ class FakeBlobs:
     def open(self, location: Location, *, instance: str) -> Any:
         blobs = self
         stored = self.instances[location]
-        self.opened += 1
+        self.readers += 1
 
         class Reader:
             record = stored
@@ -77,7 +80,7 @@ class FakeBlobs:
                 uid = stored.sop_instance.encode()
                 yield uid[:2]
                 yield uid[2:4]
-                if instance == DAMAGED or (instance == LATE and blobs.opened > 2):
+                if instance == DAMAGED or (instance == LATE and blobs.readers > 2):
                     raise DamagedInstance(stored.location, "checksum")
                 yield uid[4:]
 

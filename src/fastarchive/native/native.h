@@ -48,5 +48,7 @@ static inline uint64_t load64(const uint8_t *from)
 
 /* What the filter ROWS for 16-bit samples made of `size` bytes, `distance` 8-byte words a row, undone into `out`. */
 void fastarchive_restore_rows(const uint8_t *planes, size_t size, size_t distance, uint8_t *out);
+/* `count` words of it, from these differences in two planes on, into `out`, which the row before precedes. */
+void restore_words(const uint8_t *low, const uint8_t *high, size_t count, size_t distance, uint8_t *out);
 
 #endif

@@ -5,6 +5,7 @@
  */
 #define _POSIX_C_SOURCE 200809L /* clock_gettime() */
 #include "blake3.h"
+#include "crc.h"
 #include "headers.h"
 #include "native.h"
 #include "rows.h"
@@ -52,7 +53,7 @@ typedef struct {
     uint8_t *out;        /* the record */
     uint32_t wanted_count;
     uint32_t wanted[MOST_WANTED];
-    uint32_t crc[8][256];
+    CrcTable crc;
     Found found[MOST_WANTED];
 } Room;
 
@@ -119,29 +120,8 @@ EXPORT int fastarchive_plain_prepare(Room *room, size_t most, Compress compress,
     room->context = context;
     room->wanted_count = wanted_count;
     memcpy(room->wanted, wanted, 4 * wanted_count);
-    for (uint32_t i = 0; i < 256; i++) { /* the CRC-32 of zlib, eight bytes at a time */
-        uint32_t value = i;
-        for (int bit = 0; bit < 8; bit++)
-            value = value >> 1 ^ (value & 1 ? 0xEDB88320u : 0);
-        room->crc[0][i] = value;
-    }
-    for (uint32_t i = 0; i < 256; i++)
-        for (int t = 1; t < 8; t++)
-            room->crc[t][i] = room->crc[t - 1][i] >> 8 ^ room->crc[0][(uint8_t)room->crc[t - 1][i]];
+    crc_prepare(room->crc);
     return 1;
-}
-
-static uint32_t crc_of(uint32_t (*table)[256], uint32_t value, const uint8_t *data, size_t size)
-{
-    value = ~value;
-    for (; size >= 8; data += 8, size -= 8) {
-        uint32_t low = load32(data) ^ value, high = load32(data + 4);
-        value = table[7][(uint8_t)low] ^ table[6][(uint8_t)(low >> 8)] ^ table[5][(uint8_t)(low >> 16)] ^ table[4][low >> 24] ^
-                table[3][(uint8_t)high] ^ table[2][(uint8_t)(high >> 8)] ^ table[1][(uint8_t)(high >> 16)] ^ table[0][high >> 24];
-    }
-    while (size--)
-        value = value >> 8 ^ table[0][(uint8_t)(value ^ *data++)];
-    return ~value;
 }
 
 static const Found *find(const Room *room, const Scan *scan, uint32_t tag)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Collection, Sequence
-from importlib.util import find_spec
 from mmap import mmap
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import zstandard
-
 from fastarchive.native.loading import library
+from fastarchive.native.zstd import zstd_library
 
 __all__ = ["MOST", "Made", "PlainRecords", "plain_records"]
 
@@ -38,7 +36,7 @@ class PlainRecords:
         lets_others_run: without the interpreter lock, which it takes some time to get back. Raises OSError or
         AttributeError where that zstd can't be called from C.
         """
-        zstd = _zstd()
+        zstd = zstd_library()
         native = ctypes.CDLL(str(path)) if lets_others_run else ctypes.PyDLL(str(path))
         pointer, size, text = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p
         zstd.ZSTD_createCCtx.restype = pointer
@@ -94,16 +92,6 @@ class PlainRecords:
             sizes = (ctypes.c_uint32 * count)(*map(len, pieces))
             length = self._join(self._address, where, sizes, count, strings, lengths, received, times)
         return Made(bytes(self._out[:length]), times[0] / 1e9, times[1] / 1e9) if length else None
-
-
-def _zstd() -> ctypes.CDLL:
-    """The zstd that Python code here compresses with, or another of its version. Raises OSError, AttributeError."""
-    spec = find_spec("zstandard._cffi")  # its other way to Python exports nothing
-    zstd = ctypes.CDLL((spec and spec.origin) or "libzstd.so.1")
-    major, minor, patch = zstandard.ZSTD_VERSION
-    if zstd.ZSTD_versionNumber() != (major * 100 + minor) * 100 + patch:
-        raise OSError("there is no zstd of the version the archive compresses with")
-    return zstd
 
 
 def plain_records(stored: Collection[int], most: int, *, lets_others_run: bool = False) -> PlainRecords | None:

@@ -7,6 +7,7 @@
 #include "frames.h"
 #include "native.h"
 #include "runs.h"
+#include "unpack.h"
 
 enum { RAW_BLOCK, RLE_BLOCK, COMPRESSED_BLOCK };
 enum { RAW_LITERALS, RLE_LITERALS, HUFFMAN_LITERALS, SAME_HUFFMAN_LITERALS };
@@ -163,15 +164,20 @@ EXPORT size_t fastarchive_unpack_work(size_t size)
     return sizeof(Decoder) + size;
 }
 
+const uint8_t *unpack_planes(void *work, const uint8_t *frame, size_t stored, size_t size)
+{
+    uint8_t *planes = (uint8_t *)work + sizeof(Decoder);
+    return unpack_frame(work, frame, stored, planes, size) ? planes : NULL;
+}
+
 /*
  * What fastarchive_pixels() was given, `size` bytes, from its frame of `stored` bytes into `out`. `work` is
  * fastarchive_unpack_work(size) bytes, aligned to 8. Returns 0 if the frame is damaged or not one that it writes.
  */
 EXPORT int fastarchive_unpack(const uint8_t *frame, size_t stored, size_t size, size_t distance, void *work, uint8_t *out)
 {
-    uint8_t *planes = (uint8_t *)work + sizeof(Decoder);
-    if (!distance || !unpack_frame(work, frame, stored, planes, size))
-        return 0;
-    fastarchive_restore_rows(planes, size, distance, out);
-    return 1;
+    const uint8_t *planes = distance ? unpack_planes(work, frame, stored, size) : NULL;
+    if (planes)
+        fastarchive_restore_rows(planes, size, distance, out);
+    return planes != NULL;
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from fastarchive.metrics import Metrics
 from fastarchive.query.headers import MOST_HEADERS
 from fastarchive.services.arrivals import Arrivals
-from fastarchive.services.reading import Turns
+from fastarchive.services.direct import Direct, Turns
 from fastarchive.services.threads import Threads
 from fastarchive.setting_values import Peer, QueryLimits
 
@@ -77,6 +77,8 @@ class ServiceContext:
     arrivals: Arrivals = field(default_factory=Arrivals)
     turns: Turns = field(default_factory=Turns)
     """Of the retrieves that read on the event loop."""
+    direct: Direct = field(default_factory=Direct)
+    """What they read with."""
 
     limits_by_caller: Mapping[str, Limits] = field(default_factory=dict)
     running_queries: Counter[str] = field(default_factory=Counter)

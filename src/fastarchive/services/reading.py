@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fastarchive.archive import Archive
 from fastarchive.dicom.layout import Buffer
+from fastarchive.native.outgoing import Space
 from fastarchive.services.conversion import ConversionError, convert
 from fastarchive.services.faults import log_unexpected
 from fastarchive.services.suboperations import Instance, choose_context, why_declined
 from fastarchive.store.blobs import DamagedInstance, Reader
 from fastarchive.upperlayer import Association, PresentationContext, frame_data_set
 
-__all__ = ["Pieces", "ReadAhead", "Ready", "Turns", "batch_from", "even", "note_unreadable"]
+__all__ = ["Pieces", "ReadAhead", "Ready", "batch_from", "even", "note_unreadable"]
 
 if TYPE_CHECKING:
     from fastarchive.services.context import ServiceContext
@@ -35,7 +36,7 @@ class Ready(NamedTuple):
     """An instance that can be sent: where, and its data set in PDUs unless it is a large one."""
 
     presentation: PresentationContext
-    pdus: list[bytes | memoryview] | None
+    pdus: list[bytes | memoryview] | Space | None
     size: int
     """Bytes of the data set; 0 for a large one."""
 
@@ -44,30 +45,12 @@ Prepared = tuple[Instance, Ready | None]
 """An instance and what is needed to send it; None if it can't be sent."""
 
 
-class Turns:
-    """Pieces of work for the event loop, one of them a turn, so that whatever else it has to do is done in between."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[Callable[[], None]] = deque()
-
-    def take(self, work: Callable[[], None]) -> None:
-        """Call `work` soon; it doesn't raise."""
-        self._waiting.append(work)
-        if len(self._waiting) == 1:
-            asyncio.get_running_loop().call_soon(self._turn)
-
-    def _turn(self) -> None:
-        self._waiting[0]()
-        self._waiting.popleft()
-        if self._waiting:
-            asyncio.get_running_loop().call_soon(self._turn)
-
-
 class ReadAhead:
     """The instances of one retrieve in their order, read before it is their turn.
 
     What is small and in the page cache is read on the event loop, each as the one before is on its way: the thread
-    that sends it has it in its cache then, and no other has to be woken. Everything else is read in worker threads.
+    that sends it has it in its cache then, and no other has to be woken. Everything else is read in worker threads,
+    further ahead.
     """
 
     def __init__(self, context: ServiceContext, carrier: Association, instances: Sequence[Instance]) -> None:
@@ -84,6 +67,8 @@ class ReadAhead:
         self._held = 0
         """Bytes of the instances that are ready."""
         self._reading = self._closed = False
+        self._at_once = False
+        """The last one was read on the event loop."""
         self._thread: asyncio.Future[list[Prepared]] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._read_next()
@@ -111,7 +96,9 @@ class ReadAhead:
             self._thread.cancel()
 
     def _read_next(self) -> None:
-        if not self._reading and self._position < len(self._instances) and self._held <= _BYTES_AT_A_TIME // 2:
+        if self._reading or self._position >= len(self._instances):
+            return
+        if not self._ready if self._at_once else self._held <= _BYTES_AT_A_TIME // 2:
             self._reading = True
             self._context.turns.take(self._read_now)
 
@@ -121,6 +108,7 @@ class ReadAhead:
             return
         instance = self._instances[self._position]
         ready = self._read_at_once(instance)
+        self._at_once = ready is not None
         if ready is not None:
             self._position += 1
             self._come([(instance, ready)])
@@ -155,8 +143,12 @@ class ReadAhead:
         presentation = self._choose(instance)
         if presentation is None or presentation.transfer_syntax != instance.transfer_syntax:
             return None
+        blobs = self._context.archive.blobs
         try:
-            found = self._context.archive.blobs.read_at_once(instance.location)
+            space = self._context.direct.read(blobs, instance, presentation.id, self._longest)
+            if space is not None:
+                return Ready(presentation, space, instance.length)
+            found = blobs.read_at_once(instance.location)
             if found is None:
                 return None
             record, whole = found

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from fastarchive.native.outgoing import Space
 from fastarchive.services.context import ServiceContext
 from fastarchive.services.conversion import ConversionError
 from fastarchive.services.reading import Pieces, ReadAhead, note_unreadable
@@ -72,6 +73,8 @@ class Sender:
         self._large: tuple[Instance, PresentationContext] | None = None
         """An instance whose turn it is, to be read while it is sent."""
         self._under_way: Instance | None = None
+        self._space: Space | None = None
+        """What the instance under way lies in."""
         self.responses = 0
         """Answers the other side gave: as long as it is 0 there is no sign that it works at all."""
 
@@ -104,6 +107,10 @@ class Sender:
         """The response to the request under way; the next one, if there is one that can be sent at once."""
         assert self._under_way is not None
         self._tell(self._under_way, self._outcome(command))
+        if self._space is not None:
+            if self._carrier.all_is_sent:
+                self._context.direct.give_back(self._space)
+            self._space = None
         return self._following(ahead)
 
     def _following(self, ahead: ReadAhead) -> Parts | None:
@@ -120,7 +127,11 @@ class Sender:
                 self._under_way = instance
                 self._context.metrics.count_sent(self._service, ready.size)
                 first, self._first = self._first, b""
-                return [first + head, *ready.pdus]
+                if isinstance(ready.pdus, list):
+                    return [first + head, *ready.pdus]
+                self._space = ready.pdus
+                message = ready.pdus.message(head)
+                return [first, message] if first else [message]
         return None
 
     def _tell(self, instance: Instance, outcome: Outcome) -> None:

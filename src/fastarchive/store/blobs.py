@@ -49,7 +49,7 @@ class PackMissing(DamagedInstance):
     """The pack isn't there, or not any more."""
 
 
-class _PackFile:
+class PackFile:
     """An open pack. Closed when the last reader lets go of it, not when it falls out of the cache."""
 
     __slots__ = ("fd", "used")
@@ -65,7 +65,7 @@ class _PackFile:
         """Whether no name leads to the file any more: its space is free once nobody has it open."""
         return os.fstat(self.fd).st_nlink == 0
 
-    def is_same(self, other: _PackFile) -> bool:
+    def is_same(self, other: PackFile) -> bool:
         """Whether both are the same file. Raises OSError."""
         return os.path.samestat(os.fstat(self.fd), os.fstat(other.fd))
 
@@ -82,7 +82,7 @@ class Reader:
     def __init__(
         self,
         blobs: Blobs,
-        file: _PackFile,
+        file: PackFile,
         location: Location,
         record: Record | None,
         *,
@@ -241,7 +241,7 @@ class Reader:
         except DamagedBlock as error:
             raise DamagedInstance(self.location, str(error)) from error
 
-    def _read(self, position: int, size: int, file: _PackFile | None = None) -> bytes:
+    def _read(self, position: int, size: int, file: PackFile | None = None) -> bytes:
         try:
             return os.pread((file or self._file).fd, size, self.location.offset + position)
         except OSError as error:
@@ -272,7 +272,7 @@ class Blobs:
         self._relocate = relocate
         self._limit = open_packs
         self._lock = threading.Lock()
-        self._files: OrderedDict[int, _PackFile] = OrderedDict()
+        self._files: OrderedDict[int, PackFile] = OrderedDict()
 
     def open(
         self, location: Location, record: Record | None = None, *, content: bool = True, instance: str = ""
@@ -293,8 +293,7 @@ class Blobs:
         None when that would take more than copying from memory, when the data set is longer than :data:`TOGETHER`, and
         whenever something is wrong: :meth:`open` then tells what.
         """
-        with self._lock:
-            file = self._opened(location.pack)
+        file = self.opened(location.pack)
         if file is None or location.size > 2 * TOGETHER:
             return None
         head = np.empty(location.size, np.uint8).data
@@ -310,6 +309,11 @@ class Blobs:
         except (OSError, TornRecord, DamagedBlock, DamagedInstance):  # of OSErrors, mostly that it isn't in memory
             return None
         return (record, pieces[0]) if pieces else None
+
+    def opened(self, pack: int) -> PackFile | None:
+        """A pack, if it is open already; it stays so for as long as it is held."""
+        with self._lock:
+            return self._opened(pack)
 
     def locate(self, pack: int, offset: int) -> Location:
         """The location of the record that begins at an offset of a pack, for those who don't know its size.
@@ -333,7 +337,7 @@ class Blobs:
                     del self._files[pack]
                 file.used = False
 
-    def _find(self, location: Location, instance: str) -> tuple[_PackFile, Location]:
+    def _find(self, location: Location, instance: str) -> tuple[PackFile, Location]:
         """The file of a record and where in it the record is now. Raises DamagedInstance."""
         try:
             return self._file(location), location
@@ -343,7 +347,7 @@ class Blobs:
                 raise
             return self._file(moved), moved
 
-    def _file(self, location: Location) -> _PackFile:
+    def _file(self, location: Location) -> PackFile:
         with self._lock:
             file = self._opened(location.pack)
             if file is None:
@@ -353,7 +357,7 @@ class Blobs:
                     self._files.popitem(last=False)
             return file
 
-    def _opened(self, pack: int) -> _PackFile | None:
+    def _opened(self, pack: int) -> PackFile | None:
         """An open pack, which somebody asks for now. With the lock."""
         file = self._files.get(pack)
         if file is not None:
@@ -361,12 +365,12 @@ class Blobs:
             file.used = True
         return file
 
-    def others(self, location: Location, used: _PackFile) -> Iterator[_PackFile]:
+    def others(self, location: Location, used: PackFile) -> Iterator[PackFile]:
         """Further files to read a record from: the pack as it is now, if it was healed meanwhile, and the mirror's."""
         for directory in (self._directory, self._mirror):
             if directory is not None:
                 with suppress(OSError):
-                    file = _PackFile(pack_path(directory, location.pack))
+                    file = PackFile(pack_path(directory, location.pack))
                     if not file.is_same(used):
                         if directory == self._directory:
                             with self._lock:
@@ -379,13 +383,13 @@ class Blobs:
             with suppress(OSError):  # nowhere to note it; the reader is told all the same
                 self._damage.add(Mark(error.location.pack, error.location.offset, sop_instance, error.reason))
 
-    def _open(self, location: Location) -> _PackFile:
+    def _open(self, location: Location) -> PackFile:
         try:
-            return _PackFile(pack_path(self._directory, location.pack))
+            return PackFile(pack_path(self._directory, location.pack))
         except OSError as error:
             if self._mirror is not None:
                 with suppress(OSError):
-                    return _PackFile(pack_path(self._mirror, location.pack))
+                    return PackFile(pack_path(self._mirror, location.pack))
             kind = PackMissing if isinstance(error, FileNotFoundError) else DamagedInstance
             raise kind(location, f"the pack can't be opened: {error.strerror}") from error
 

@@ -79,6 +79,11 @@ class Association:
         """The peer wants to end the association, and is owed nothing but the answers under way."""
         return self._connection.inbox.release_requested
 
+    @property
+    def all_is_sent(self) -> bool:
+        """Whether the network has taken everything: no memory that was handed over is looked at any more."""
+        return self._connection.all_is_sent
+
     def cancelled(self, message_id: int) -> bool:
         """Whether the peer has cancelled (C-CANCEL-RQ) the request of that Message ID now under way. Seen as it
         arrives, also while nobody receives; it never becomes a message."""

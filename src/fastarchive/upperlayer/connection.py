@@ -368,6 +368,11 @@ class Connection(asyncio.BufferedProtocol):
         """Whether the peer takes what is written more slowly than it is written: drain() waits then."""
         return self._writable is not None
 
+    @property
+    def all_is_sent(self) -> bool:
+        """Whether the transport holds nothing of what was written."""
+        return not self._unsent()
+
     async def drain(self) -> None:
         """Until the transport has room. Raises what the association ended with, if it did."""
         if self._writable is not None:
