@@ -53,6 +53,7 @@ typedef struct {
     uint8_t *out;        /* the record */
     uint32_t wanted_count;
     uint32_t wanted[MOST_WANTED];
+    Blake3 hash;
     CrcTable crc;
     Found found[MOST_WANTED];
 } Room;
@@ -213,19 +214,62 @@ static uint8_t *encode_plain(Room *room, Block *block, const uint8_t *data, uint
     return worthwhile(size, block->raw) ? keep_frame(block, NONE, room->frame, size, out) : keep_raw(block, data, out);
 }
 
-static uint8_t *encode_rows(Room *room, Block *block, size_t distance, const uint8_t *data, uint8_t *out)
+/* A data set as it came. */
+typedef struct {
+    const uint8_t *const *pieces;
+    const uint32_t *sizes;
+    size_t count;
+} Pieces;
+
+/* All of it side by side. */
+static const uint8_t *joined(Room *room, const Pieces *data)
 {
-    size_t size;
-    fastarchive_rows_begin(room->rows, block->raw, distance);
-    fastarchive_rows_feed(room->rows, room->scratch, data, 0, block->raw);
-    const uint8_t *frame = room->rows + fastarchive_rows_end(room->rows, room->scratch, &size);
+    uint8_t *to = room->data;
+    if (data->count == 1)
+        return data->pieces[0];
+    for (size_t i = 0; i < data->count; i++) {
+        memcpy(to, data->pieces[i], data->sizes[i]);
+        to += data->sizes[i];
+    }
+    return room->data;
+}
+
+/*
+ * The digest of a data set, whose header of `header` bytes is in the first piece, and the frame of its pixels if there are any:
+ * each piece is read from memory once. Returns where the frame is, and its size in `*size`.
+ */
+static const uint8_t *digest_and_filter(Room *room, const Pieces *data, size_t header, size_t pixels, size_t distance,
+                                        uint8_t digest[32], size_t *size, uint64_t *digest_time)
+{
+    blake3_begin(&room->hash);
+    *digest_time = 0;
+    if (distance)
+        fastarchive_rows_begin(room->rows, pixels, distance);
+    for (size_t i = 0, before = header; i < data->count; i++, before = 0) {
+        uint64_t started = now();
+        blake3_add(&room->hash, data->pieces[i], data->sizes[i]);
+        *digest_time += now() - started;
+        if (distance)
+            fastarchive_rows_feed(room->rows, room->scratch, data->pieces[i], before, data->sizes[i] - before);
+    }
+    uint64_t started = now();
+    blake3_end(&room->hash, digest);
+    *digest_time += now() - started;
+    return distance ? room->rows + fastarchive_rows_end(room->rows, room->scratch, size) : NULL;
+}
+
+/* The block of the pixels that this frame holds, or one of them as they are. */
+static uint8_t *keep_rows(Room *room, Block *block, size_t distance, const uint8_t *frame, size_t size, const Pieces *data,
+                          size_t header, uint8_t *out)
+{
     if (size * DRAWING < block->raw) { /* no noise: its repetitions may be worth more than its differences */
-        size_t plain = room->compress(room->context, room->frame, frame_room(room), data, block->raw);
+        const uint8_t *pixels = joined(room, data) + header;
+        size_t plain = room->compress(room->context, room->frame, frame_room(room), pixels, block->raw);
         if (plain < size)
-            return worthwhile(plain, block->raw) ? keep_frame(block, NONE, room->frame, plain, out) : keep_raw(block, data, out);
+            return worthwhile(plain, block->raw) ? keep_frame(block, NONE, room->frame, plain, out) : keep_raw(block, pixels, out);
     }
     if (!worthwhile(size, block->raw))
-        return keep_raw(block, data, out);
+        return keep_raw(block, joined(room, data) + header, out);
     block->width = 2;
     block->distance = (uint32_t)distance;
     return keep_frame(block, ROWS, frame, size, out);
@@ -297,7 +341,7 @@ static int look(Room *room, const uint8_t *data, size_t size, size_t total, cons
 }
 
 /*
- * Whether fastarchive_plain(), in a room for so many, is going to make a record of a data set of `total` bytes that begins with
+ * Whether there is going to be a record, in a room for so many, of a data set of `total` bytes that begins with
  * these.
  */
 EXPORT int fastarchive_plain_look(Room *room, const uint8_t *data, size_t size, size_t total, const uint8_t *strings,
@@ -311,31 +355,38 @@ EXPORT int fastarchive_plain_look(Room *room, const uint8_t *data, size_t size, 
  * The record of the data set, received at `received`, and where it is in the room. Returns its size; 0 when the data set is not
  * plain, or should be refused. The strings are those of look().
  */
-EXPORT size_t fastarchive_plain(Room *room, const uint8_t *data, size_t size, const uint8_t *strings, const uint8_t lengths[5],
-                                int64_t received, Times *times)
+static size_t make(Room *room, const Pieces *data, size_t size, const uint8_t *strings, const uint8_t lengths[5],
+                   int64_t received, Times *times)
 {
+    uint64_t started = now();
     Parts parts;
-    if (size > room->most || !look(room, data, size, size, strings, lengths, &parts))
-        return 0;
+    const uint8_t *first = data->pieces[0], *whole = NULL;
+    Pieces one = {&whole, (uint32_t[]){(uint32_t)size}, 1};
+    if (!look(room, first, data->sizes[0], size, strings, lengths, &parts)) {
+        if (data->count == 1)
+            return 0;
+        whole = first = joined(room, data); /* its header may be in several pieces */
+        data = &one;
+        if (!look(room, first, size, size, strings, lengths, &parts))
+            return 0;
+    }
     const Scan scan = parts.scan;
     const Text *text = parts.text;
-    uint8_t *out = room->out;
+    uint8_t *out = room->out, digest[32];
     Block blocks[2] = {{0}};
     uint32_t count = parts.distance ? 2 : 1;
-
-    uint64_t started = now();
-    uint8_t digest[32];
-    blake3(data, size, digest);
-    uint64_t digested = now();
+    size_t frame_size = 0;
+    const uint8_t *frame = digest_and_filter(room, data, scan.value_offset, scan.pixel_length, parts.distance, digest,
+                                             &frame_size, &times->digest_time);
 
     size_t metadata = FIXED + scan.attributes + BLOCK_ENTRY * count;
     for (int i = 0; i < STRINGS; i++)
         metadata += text[i].length;
     blocks[0].raw = scan.value_offset;
-    uint8_t *at = encode_plain(room, &blocks[0], data, out + metadata);
+    uint8_t *at = encode_plain(room, &blocks[0], first, out + metadata);
     if (count == 2) {
         blocks[1].raw = scan.pixel_length;
-        at = encode_rows(room, &blocks[1], parts.distance, data + scan.value_offset, at);
+        at = keep_rows(room, &blocks[1], parts.distance, frame, frame_size, data, scan.value_offset, at);
     }
     size_t total = (size_t)(at - out);
 
@@ -370,12 +421,19 @@ EXPORT size_t fastarchive_plain(Room *room, const uint8_t *data, size_t size, co
     }
     uint32_t crc = crc_of(room->crc, crc_of(room->crc, 0, out, 12), out + 16, metadata - 16);
     memcpy(out + 12, &crc, 4);
-    times->digest_time = digested - started;
-    times->compress_time = now() - digested;
+    times->compress_time = now() - started - times->digest_time;
     return total;
 }
 
-/* As fastarchive_plain(), for a data set in pieces that lie side by side nowhere. */
+/* That of a data set in one piece. */
+EXPORT size_t fastarchive_plain(Room *room, const uint8_t *data, size_t size, const uint8_t *strings, const uint8_t lengths[5],
+                                int64_t received, Times *times)
+{
+    const uint32_t sizes[1] = {(uint32_t)size};
+    return size > room->most ? 0 : make(room, &(Pieces){&data, sizes, 1}, size, strings, lengths, received, times);
+}
+
+/* That of a data set in `count` pieces, at least one. */
 EXPORT size_t fastarchive_plain_pieces(Room *room, const uint8_t *const *pieces, const uint32_t *sizes, size_t count,
                                        const uint8_t *strings, const uint8_t lengths[5], int64_t received, Times *times)
 {
@@ -383,10 +441,9 @@ EXPORT size_t fastarchive_plain_pieces(Room *room, const uint8_t *const *pieces,
     for (size_t i = 0; i < count; i++) {
         if (sizes[i] > room->most - size)
             return 0;
-        memcpy(room->data + size, pieces[i], sizes[i]);
         size += sizes[i];
     }
-    return fastarchive_plain(room, room->data, size, strings, lengths, received, times);
+    return make(room, &(Pieces){pieces, sizes, count}, size, strings, lengths, received, times);
 }
 
 /* Where in the room the record is that was made last. */
