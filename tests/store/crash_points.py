@@ -8,10 +8,12 @@ from concurrent.futures import Future
 from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
+from unittest.mock import patch
 
 from fastarchive.dicom.attributes import Level
 from fastarchive.index.view import Index
 from fastarchive.index.writer import INDEX, IndexWriter
+from fastarchive.store.ahead import Ahead
 from fastarchive.store.blobs import Blobs
 from fastarchive.store.encoding import EncodedRecord, Spool
 from fastarchive.store.follow import Follower
@@ -77,7 +79,8 @@ def power_loss(seed: int, directory: Path) -> int:
     disk = PowerLossDisk([packs], random, random.randint(2, random.choice([12, 40, 120])), random.choice([0, 0, 0.05]))
     life = Life()
     log = Log(before, seal_size=SEAL_SIZE, disk=disk)
-    life.live(before, log, random, disk)
+    with patch.object(Ahead, "mean", random.choice([Ahead.mean, 0.0])):
+        life.live(before, log, random, disk)
     if random.random() < 0.7:
         disk.dead = True  # otherwise it may still seal its pack
     log.close()
@@ -140,7 +143,8 @@ def power_loss_with_mirror(seed: int, directory: Path) -> int:
     )
     life = Life()
     log = Log(main, seal_size=SEAL_SIZE, disk=disk, mirror=mirror, mirror_wait=MirrorWait.BOTH)
-    life.live(main, log, random, disk)
+    with patch.object(Ahead, "mean", random.choice([Ahead.mean, 0.0])):
+        life.live(main, log, random, disk)
     if random.random() < 0.7:
         disk.dead = True
     log.close()

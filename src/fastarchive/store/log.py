@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from fastarchive.store.ahead import Ahead
 from fastarchive.store.appends import Append, Landing, OwnPack, OwnPacks, WholeRecord, fail, succeed
 from fastarchive.store.disk import DISK, FULL, Disk, PartlyWritten
 from fastarchive.store.encoding import EncodedRecord
@@ -112,6 +113,7 @@ class Log:
         """The open pack's copy in the mirror, when both are waited for."""
         self._orphans: list[int] = []
         """Packs given up and not settled yet."""
+        self._ahead = Ahead()
         self._records = self._groups = self._refused = self._abandoned = 0
         self._busy_since = 0.0
         self._failure = ""
@@ -286,11 +288,14 @@ class Log:
         """
         started = time.perf_counter()
         copies = self._copies(pack)
-        stored = self._on_all(copies, group)
+        size = sum([append.encoded.size for append in group])
+        self._ahead.expect(size)
+        stored = self._on_all(copies, group, size)
         whole = min(count for count, _ in stored)
         if whole < len(group):
             end = pack.end + sum(append.encoded.size for append in group[:whole])
             for copy in copies:
+                copy.reserved = 0
                 self._disk.truncate(copy.fd, end)
             self._refused += 1
             fail([group[whole]], NoSpace("there is no space left on the disk"))
@@ -325,19 +330,20 @@ class Log:
     def _copies(self, pack: OpenPack) -> list[OpenPack]:
         return [pack] if self._twin is None else [pack, self._twin]
 
-    def _on_all(self, copies: list[OpenPack], group: list[Append]) -> list[tuple[int, float]]:
-        """Store the group in all copies, in the mirror's at the same time. Raises OSError when both are done."""
+    def _on_all(self, copies: list[OpenPack], group: list[Append], size: int) -> list[tuple[int, float]]:
+        """Store the group of `size` bytes in all copies, at the same time. Raises OSError when both are done."""
         if len(copies) == 1 or self._hand is None:
-            return [self._store(copies[0], group)]
-        other = self._hand.submit(self._store, copies[1], group)
+            return [self._store(copies[0], group, size)]
+        other = self._hand.submit(self._store, copies[1], group, size)
         try:
-            return [self._store(copies[0], group), other.result()]
+            return [self._store(copies[0], group, size), other.result()]
         finally:
             wait([other])
 
-    def _store(self, copy: OpenPack, group: list[Append]) -> tuple[int, float]:
+    def _store(self, copy: OpenPack, group: list[Append], size: int) -> tuple[int, float]:
         """Write the group and sync it if it is whole: how many records were written whole, and when. Raises OSError."""
         whole = len(group)
+        self._ahead.prepare(copy, size, self._disk)
         try:
             self._write_records(copy, group)
         except PartlyWritten as error:

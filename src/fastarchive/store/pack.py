@@ -199,6 +199,10 @@ class OpenPack:
     """Offsets of its records."""
     end: int = PAGE
     """Where the next record goes; everything before is durable between groups."""
+    reserved: int = 0
+    """Up to where there is space set aside."""
+    zeroed: int = 0
+    """Up to where zeroes were written into it, ahead of the records."""
 
 
 @contextmanager
@@ -283,6 +287,7 @@ def _create(directory: Path, pack: int, page: bytes, reserve: int, disk: Disk) -
                 disk.reserve(fd, reserve)
             except OSError:  # a saving only: without it, each sync also records the new length
                 disk.truncate(fd, PAGE)
+                reserve = 0
         disk.sync_all(fd)
         disk.rename(temporary, final)
         disk.sync_directory(final.parent)
@@ -293,7 +298,7 @@ def _create(directory: Path, pack: int, page: bytes, reserve: int, disk: Disk) -
             with suppress(OSError):
                 disk.remove(path)
         raise
-    return OpenPack(pack, fd, final, array("Q"))
+    return OpenPack(pack, fd, final, array("Q"), reserved=reserve)
 
 
 def seal_pack(fd: int, records_end: int, offsets: Sequence[int], *, recovered: bool, disk: Disk = DISK) -> None:
