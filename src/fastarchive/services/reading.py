@@ -55,6 +55,7 @@ class ReadAhead:
 
     def __init__(self, context: ServiceContext, carrier: Association, instances: Sequence[Instance]) -> None:
         self._context = context
+        self._carrier = carrier
         self._longest = carrier.longest_fragment
         self._contexts = tuple(carrier.contexts.values())
         self._chosen: dict[tuple[str, str], PresentationContext | None] = {}
@@ -66,6 +67,8 @@ class ReadAhead:
         self._ready: deque[Prepared] = deque()
         self._held = 0
         """Bytes of the instances that are ready."""
+        self._on_its_way: tuple[Space, int] | None = None
+        """What lies in memory that is used again, and what the carrier will have sent then."""
         self._reading = self._closed = False
         self._at_once = False
         """The last one was read on the event loop."""
@@ -81,6 +84,18 @@ class ReadAhead:
         self._held -= prepared[0].length
         self._read_next()
         return prepared
+
+    def leaves(self, space: Space, size: int) -> None:
+        """A message of `size` bytes, which lies in `space`, is what the carrier is going to be given next."""
+        self._on_its_way = space, self._carrier.given + size
+
+    def _give_back(self) -> None:
+        """If the network has taken what was sent last, its memory is free for what comes next."""
+        if self._on_its_way is not None:
+            space, end = self._on_its_way
+            if self._carrier.taken >= end:
+                self._context.direct.give_back(space)
+                self._on_its_way = None
 
     async def wait(self) -> bool:
         """Until :meth:`next` has one; False when there is none."""
@@ -106,6 +121,7 @@ class ReadAhead:
         """Read the next instance here, if there is nothing to wait for, else it and some more in a thread."""
         if self._closed:
             return
+        self._give_back()
         instance = self._instances[self._position]
         ready = self._read_at_once(instance)
         self._at_once = ready is not None

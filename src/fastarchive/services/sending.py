@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from fastarchive.native.outgoing import Space
 from fastarchive.services.context import ServiceContext
 from fastarchive.services.conversion import ConversionError
 from fastarchive.services.reading import Pieces, ReadAhead, note_unreadable
+from fastarchive.services.status import SUCCESS
 from fastarchive.services.suboperations import Instance, Outcome
 from fastarchive.store.blobs import DamagedInstance
 from fastarchive.upperlayer import (
@@ -19,7 +19,7 @@ from fastarchive.upperlayer import (
     CommandField,
     PresentationContext,
     StoreRequests,
-    frame_command,
+    StoreTemplates,
 )
 
 __all__ = ["Done", "Originator", "Sender"]
@@ -66,15 +66,14 @@ class Sender:
         self._originator = originator
         self._message_id = 0
         self._service = service
-        self._requests: dict[str, StoreRequests] = {}
+        self._templates: dict[int, StoreTemplates] = {}
+        """Of each presentation context."""
         self._stopped = False
         self._first = b""
         """What is to be sent before the next instance."""
         self._large: tuple[Instance, PresentationContext] | None = None
         """An instance whose turn it is, to be read while it is sent."""
-        self._under_way: Instance | None = None
-        self._space: Space | None = None
-        """What the instance under way lies in."""
+        self._under_way: tuple[Instance, StoreTemplates] | None = None
         self.responses = 0
         """Answers the other side gave: as long as it is 0 there is no sign that it works at all."""
 
@@ -86,11 +85,15 @@ class Sender:
         """
         limit = self._context.limits.response_seconds
         ahead = ReadAhead(self._context, self._carrier, instances)
+
+        def answered(command: Command | None) -> Parts | None:
+            return self._answered(command, ahead)
+
         try:
             while not self._stopped and await ahead.wait():
                 following = self._following(ahead)
                 if following is not None:
-                    await self._carrier.exchange(following, lambda command: self._answered(command, ahead), limit)
+                    await self._carrier.exchange(following, answered, limit)
                 if self._first:
                     first, self._first = self._first, b""
                     await self._carrier.send_framed(first)
@@ -103,14 +106,18 @@ class Sender:
         finally:
             ahead.close()
 
-    def _answered(self, command: Command, ahead: ReadAhead) -> Parts | None:
-        """The response to the request under way; the next one, if there is one that can be sent at once."""
+    def _answered(self, command: Command | None, ahead: ReadAhead) -> Parts | None:
+        """The response to the request under way, None: the one expected; the next one, if it can be sent at once."""
         assert self._under_way is not None
-        self._tell(self._under_way, self._outcome(command))
-        if self._space is not None:
-            if self._carrier.all_is_sent:
-                self._context.direct.give_back(self._space)
-            self._space = None
+        instance, templates = self._under_way
+        if command is None:
+            self.responses += 1
+            self._tell(instance, Outcome.COMPLETED)
+        else:
+            outcome = self._outcome(command)
+            if command.status == SUCCESS:
+                templates.learn(self._carrier.heard(), self._message_id, instance.sop_instance)
+            self._tell(instance, outcome)
         return self._following(ahead)
 
     def _following(self, ahead: ReadAhead) -> Parts | None:
@@ -123,14 +130,17 @@ class Sender:
                 self._large = instance, ready.presentation
                 return None
             else:
-                head = frame_command(ready.presentation.id, self._request(instance), self._carrier.longest_fragment)
-                self._under_way = instance
+                self._message_id = self._message_id % 0xFFFF + 1
+                templates = self._templates_of(ready.presentation)
+                head, expected = templates.exchange(self._message_id, instance.sop_instance)
+                self._carrier.expect(expected)
+                self._under_way = instance, templates
                 self._context.metrics.count_sent(self._service, ready.size)
                 first, self._first = self._first, b""
                 if isinstance(ready.pdus, list):
                     return [first + head, *ready.pdus]
-                self._space = ready.pdus
                 message = ready.pdus.message(head)
+                ahead.leaves(ready.pdus, len(first) + len(message))
                 return [first, message] if first else [message]
         return None
 
@@ -141,23 +151,28 @@ class Sender:
         else:
             self._first += first
 
-    def _request(self, instance: Instance) -> bytes:
-        """The command set of the next C-STORE request."""
-        self._message_id = self._message_id % 0xFFFF + 1
-        requests = self._requests.get(instance.sop_class)
-        if requests is None:
-            originator = self._originator
-            requests = self._requests[instance.sop_class] = StoreRequests(
-                instance.sop_class,
-                priority=_MEDIUM_PRIORITY,
-                move_originator=originator.ae_title if originator else "",
-                move_originator_message_id=originator.message_id if originator else None,
-            )
-        return requests.encode(self._message_id, instance.sop_instance)
+    def _templates_of(self, presentation: PresentationContext) -> StoreTemplates:
+        templates = self._templates.get(presentation.id)
+        if templates is None:
+            requests = self._requests(presentation.abstract_syntax)
+            templates = StoreTemplates(presentation.id, self._carrier.longest_fragment, requests)
+            self._templates[presentation.id] = templates
+        return templates
+
+    def _requests(self, sop_class: str) -> StoreRequests:
+        originator = self._originator
+        return StoreRequests(
+            sop_class,
+            priority=_MEDIUM_PRIORITY,
+            move_originator=originator.ae_title if originator else "",
+            move_originator_message_id=originator.message_id if originator else None,
+        )
 
     async def _send_large(self, instance: Instance, presentation: PresentationContext) -> None:
         """One C-STORE request and its response, as the transport has room for it."""
-        carrier, request = self._carrier, self._request(instance)
+        self._message_id = self._message_id % 0xFFFF + 1
+        carrier = self._carrier
+        request = self._requests(instance.sop_class).encode(self._message_id, instance.sop_instance)
         pieces = Pieces(self._context, instance, presentation.transfer_syntax)
         try:
             await carrier.send_encoded(presentation.id, request, pieces.read())

@@ -31,6 +31,7 @@ from fastarchive.upperlayer.neighbours import Neighbours
 from fastarchive.upperlayer.options import Limits, Observer, Timeouts
 from fastarchive.upperlayer.pdu import frame_command, frame_data_set, frame_message
 from fastarchive.upperlayer.requestor import connect
+from fastarchive.upperlayer.templates import StoreTemplates
 from fastarchive.upperlayer.user_information import UserIdentity
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "ProtocolError",
     "RemoteProtocolError",
     "StoreRequests",
+    "StoreTemplates",
     "Timeouts",
     "UserIdentity",
     "connect",

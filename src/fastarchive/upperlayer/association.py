@@ -80,9 +80,14 @@ class Association:
         return self._connection.inbox.release_requested
 
     @property
-    def all_is_sent(self) -> bool:
-        """Whether the network has taken everything: no memory that was handed over is looked at any more."""
-        return self._connection.all_is_sent
+    def given(self) -> int:
+        """Bytes that were handed over to be sent so far."""
+        return self._connection.sent
+
+    @property
+    def taken(self) -> int:
+        """Those of them that the network has taken: their memory is not looked at any more."""
+        return self._connection.sent - self._connection.unsent
 
     def cancelled(self, message_id: int) -> bool:
         """Whether the peer has cancelled (C-CANCEL-RQ) the request of that Message ID now under way. Seen as it
@@ -189,27 +194,37 @@ class Association:
             self._connection.write([messages])
             await self._connection.drain()
 
+    def expect(self, response: bytes) -> None:
+        """Of a `response` in a PDU, if it is what comes next, exchange() tells with None; an empty one is none."""
+        self._connection.expected = response
+
+    def heard(self) -> bytes:
+        """What the last read from the network brought, for who is told of a response."""
+        return self._connection.heard()
+
     async def exchange(
-        self, message: Sequence[Piece], answered: Callable[[Command], Sequence[Piece] | None], limit: float
+        self, message: Sequence[Piece], answered: Callable[[Command | None], Sequence[Piece] | None], limit: float
     ) -> None:
         """Requests one after another, each sent the moment the response to the one before arrives: for streams of
         sub-operations, none of which is worth a turn of a task.
 
         `message` is in PDUs already (:func:`frame_command`, :func:`frame_data_set`, with `longest_fragment`).
-        `answered` is called with whatever command comes, on the event loop, and returns the next message; None ends the
-        exchange, and so does what it raises, which is raised here. `limit`: seconds the peer may be silent.
+        `answered` is called with whatever command comes, or None for the one that was expected (:meth:`expect`), on the
+        event loop, and returns the next message; None ends the exchange, and so does what it raises, which is raised
+        here. `limit`: seconds the peer may be silent.
         Raises AssociationAborted, AssociationTimeout.
         """
         connection, inbox = self._connection, self._connection.inbox
         following: Sequence[Piece] | None = message
         failure: Exception | None = None
 
-        def hear(command: Command) -> None:
+        def hear(command: Command | None) -> None:
             nonlocal following, failure
             try:
                 following = answered(command)
                 if following is not None and not connection.is_full and sum(map(len, following)) <= _BATCH:
-                    self._may_send()
+                    if command is not None:  # else the association is on
+                        self._may_send()
                     connection.write(following)
                     return
             except Exception as error:  # it is raised in the task that waits
@@ -233,6 +248,7 @@ class Association:
                     await connection.drain()
             finally:
                 inbox.listener = None
+                connection.expected = b""
         if failure is not None:
             raise failure
 

@@ -82,6 +82,7 @@ class Connection(asyncio.BufferedProtocol):
         self.agreement: Agreement | None = None
         self.outcome = "lost"
         self.received = 0
+        self.read_last = 0
         self.sent = 0
         self._crowd = crowd or Crowd(limits.together)
         self.inbox = Inbox(limit=limits.unconsumed, on_consumed=self._consumed, crowd=self._crowd)
@@ -109,6 +110,8 @@ class Connection(asyncio.BufferedProtocol):
         self._prompt: Prompt | None = None
         self._answering = False
         """A message was taken on promptly and is not answered yet."""
+        self.expected = b""
+        """A command in a PDU of which the listener is told None, if it comes next and in one piece."""
         self._deadlines = Deadlines(loop, self._expire)
 
     # -- callbacks of the event loop --------------------------------------------------------------------------------
@@ -126,6 +129,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.received += nbytes
+        if nbytes == len(self.expected) and self._buffer[:nbytes] == self.expected and self._hear_expected():
+            return
+        self.read_last = nbytes
         try:
             for event in self.machine.receive_data(self._buffer[:nbytes]):
                 self._handle(event)
@@ -133,6 +139,21 @@ class Connection(asyncio.BufferedProtocol):
             self._write(error.reply)
             self._end(AssociationAborted(str(error), source=error.source, reason=error.reason), "protocol-error")
         self._after_read()
+
+    def _hear_expected(self) -> bool:
+        """What was read is the command that is expected, if a command can come now."""
+        inbox = self.inbox
+        if inbox.listener is None or not self.machine.is_at_rest:
+            return False
+        self.expected = b""
+        inbox.listener(None)
+        self._set_idle_deadline()
+        inbox.wake()
+        return True
+
+    def heard(self) -> bytes:
+        """What the last read brought, for a listener that is told of it."""
+        return bytes(self._buffer[: self.read_last])
 
     def eof_received(self) -> bool:
         return False  # the transport closes itself; connection_lost follows
@@ -356,6 +377,10 @@ class Connection(asyncio.BufferedProtocol):
         if self.inbox.error is not None:
             raise self.inbox.error.with_traceback(None)
         assert self._transport is not None
+        if len(parts) == 1:
+            self.sent += len(parts[0])
+            self._transport.write(parts[0])
+            return
         size = sum(map(len, parts))
         self.sent += size
         if size <= 16384:  # copying is cheaper than a vector
@@ -368,11 +393,6 @@ class Connection(asyncio.BufferedProtocol):
         """Whether the peer takes what is written more slowly than it is written: drain() waits then."""
         return self._writable is not None
 
-    @property
-    def all_is_sent(self) -> bool:
-        """Whether the transport holds nothing of what was written."""
-        return not self._unsent()
-
     async def drain(self) -> None:
         """Until the transport has room. Raises what the association ended with, if it did."""
         if self._writable is not None:
@@ -381,10 +401,12 @@ class Connection(asyncio.BufferedProtocol):
             raise self.inbox.error.with_traceback(None)
 
     def _watch_writing(self) -> None:
-        self._write_mark = self._unsent()
+        self._write_mark = self.unsent
         self._deadlines.set_writing(self.timeouts.write)
 
-    def _unsent(self) -> int:
+    @property
+    def unsent(self) -> int:
+        """Bytes of what was written that the transport still holds."""
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     # -- establishing and ending ------------------------------------------------------------------------------------
@@ -449,7 +471,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _expire(self, timer: str) -> None:
         if timer == "write":
-            if self._write_mark - self._unsent() >= PROGRESS:
+            if self._write_mark - self.unsent >= PROGRESS:
                 self._watch_writing()
             else:
                 self.abort(PROVIDER, error=AssociationTimeout("write"))

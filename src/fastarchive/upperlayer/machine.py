@@ -191,6 +191,11 @@ class Machine:
         """Whether the peer has begun a PDU or message that is not yet whole."""
         return bool(self._data_context or self._command_context or self._reading or self._partial)
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether the association is on and the next byte begins a message."""
+        return self.state is _ESTABLISHED and not self.within_message
+
     def connection_lost(self) -> Iterator[Event]:
         """The transport connection is closed."""
         if (Trigger.TRANSPORT_CLOSED, self.state) in TRANSITIONS and self._step(Trigger.TRANSPORT_CLOSED) == "AA-4":

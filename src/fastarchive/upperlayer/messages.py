@@ -115,8 +115,9 @@ class Inbox:
         self.error: AssociationAborted | None = None
         self.release_requested = False
         self.cancelled: set[int] = set()
-        self.listener: Callable[[Command], None] | None = None
-        """Is told of each command as it arrives, instead of a message being made of it; data sets are dropped then."""
+        self.listener: Callable[[Command | None], None] | None = None
+        """Is told of each command as it arrives, instead of a message being made of it; data sets are dropped then.
+        None: the one that was expected."""
         self._closed = False
         self._wake_size = min(WAKE_SIZE, limit // 2)
         self._on_consumed = on_consumed
