@@ -6,11 +6,6 @@
 #define WEIGHT_LOG 6
 #define WEIGHTS 12
 
-static inline unsigned highest_bit(uint32_t value)
-{
-    return 31 - (unsigned)__builtin_clz(value);
-}
-
 void fse_build(FseTable *table, const int8_t *counts, unsigned symbols, unsigned log)
 {
     unsigned size = 1u << log, mask = size - 1, step = (size >> 1) + (size >> 3) + 3;
@@ -57,18 +52,20 @@ typedef struct {
     uint8_t length;
 } Node;
 
-static void sort_by_count(Node *nodes, unsigned count)
+/* Sort at most 256 keys by their bits from 8 to 25, six at a time from the lowest up. */
+static void sort(uint32_t *keys, unsigned count)
 {
-    /* Counts of real data come nearly in two slopes; shell sort is short and quick enough for 256 of them. */
-    static const unsigned gaps[] = {57, 23, 10, 4, 1};
-    for (unsigned g = 0; g < sizeof gaps / sizeof *gaps; g++)
-        for (unsigned i = gaps[g]; i < count; i++) {
-            Node node = nodes[i];
-            unsigned at = i;
-            for (; at >= gaps[g] && nodes[at - gaps[g]].weight > node.weight; at -= gaps[g])
-                nodes[at] = nodes[at - gaps[g]];
-            nodes[at] = node;
-        }
+    uint32_t sorted[256];
+    for (unsigned shift = 8; shift < 26; shift += 6) {
+        uint16_t place[65] = {0};
+        for (unsigned i = 0; i < count; i++)
+            place[(keys[i] >> shift & 63) + 1]++;
+        for (unsigned digit = 0; digit < 64; digit++)
+            place[digit + 1] = (uint16_t)(place[digit + 1] + place[digit]);
+        for (unsigned i = 0; i < count; i++)
+            sorted[place[keys[i] >> shift & 63]++] = keys[i];
+        memcpy(keys, sorted, 4 * count);
+    }
 }
 
 /* Huffman's lengths for `leaves` nodes sorted by rising weight, which `nodes` begins with; returns the longest. */
@@ -94,16 +91,19 @@ static unsigned find_lengths(Node *nodes, unsigned leaves)
 int huffman_build(HuffmanCode *code, const uint32_t counts[256])
 {
     Node nodes[512];
+    uint32_t keys[256]; /* count, then symbol: a block has at most 1 << 17 of them, estimated a little more */
     unsigned leaves = 0;
     uint32_t total = 0;
-    for (unsigned s = 0; s < 256; s++)
-        if (counts[s]) {
-            nodes[leaves++] = (Node){counts[s], 0, (uint8_t)s, 0};
-            total += counts[s];
-        }
+    for (unsigned s = 0; s < 256; s++) {
+        keys[leaves] = counts[s] << 8 | s;
+        leaves += counts[s] != 0;
+        total += counts[s];
+    }
     if (leaves < 2)
         return 0;
-    sort_by_count(nodes, leaves);
+    sort(keys, leaves);
+    for (unsigned i = 0; i < leaves; i++)
+        nodes[i] = (Node){keys[i] >> 8, 0, (uint8_t)keys[i], 0};
     /* Too long a code is that of a rare symbol. Taken for more frequent than they are, all of them stay in bounds, and
        what that costs is nearly always the least that the bound can cost. */
     uint32_t least = total >> LONGEST_CODE;

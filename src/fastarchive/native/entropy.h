@@ -6,6 +6,11 @@
 #include <stdint.h>
 #include <string.h>
 
+static inline unsigned highest_bit(uint32_t value)
+{
+    return 31 - (unsigned)__builtin_clz(value);
+}
+
 /* Bits are written from the lowest up; decoders read them from the last one back. */
 typedef struct {
     uint64_t held;

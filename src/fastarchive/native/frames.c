@@ -24,9 +24,9 @@ typedef struct {
 
 typedef struct {
     FseTable literal_lengths, match_lengths;
+    uint8_t literal_codes[64], match_codes[131]; /* of short lengths */
     Run runs[MOST_RUNS];
     uint8_t literals[BLOCK];
-    uint8_t work[2 * BLOCK]; /* a block being made */
 } Scratch;
 
 /* -- codes of literal and match lengths -------------------------------------------------------------------------- */
@@ -44,14 +44,15 @@ static unsigned code_of(const uint32_t *base, unsigned codes, uint32_t length)
     return low;
 }
 
-static unsigned literal_code(uint32_t length)
+/* Of long lengths each power of two has a code. */
+static unsigned literal_code(const Scratch *scratch, uint32_t length)
 {
-    return length < 16 ? length : code_of(LITERAL_BASE, 36, length);
+    return length < 64 ? scratch->literal_codes[length] : highest_bit(length) + 19;
 }
 
-static unsigned match_code(uint32_t length)
+static unsigned match_code(const Scratch *scratch, uint32_t length)
 {
-    return length < 35 ? length - 3 : code_of(MATCH_BASE, 53, length);
+    return length < 131 ? scratch->match_codes[length] : highest_bit(length - 3) + 36;
 }
 
 /* -- runs ------------------------------------------------------------------------------------------------------- */
@@ -176,7 +177,7 @@ static uint8_t *write_runs(const Scratch *scratch, size_t count, uint8_t *out)
     BitWriter bits = {0, 0, out};
     for (size_t i = count; i-- > 0;) {
         Run run = scratch->runs[i];
-        unsigned literal = literal_code(run.literals), match = match_code(run.length);
+        unsigned literal = literal_code(scratch, run.literals), match = match_code(scratch, run.length);
         if (i == count - 1) {
             match_state = fse_first(of_matches, match);
             literal_state = fse_first(of_literals, literal);
@@ -196,6 +197,8 @@ static uint8_t *write_runs(const Scratch *scratch, size_t count, uint8_t *out)
 /* -- literals --------------------------------------------------------------------------------------------------- */
 
 #define SAMPLED (32u << 10)
+#define STRETCH 64u /* bytes counted together, */
+#define EVERY 9u    /* of so many times as many: odd, so that all columns of an image have their turn */
 
 static void add_bytes(const uint8_t *data, size_t size, uint32_t tables[4][256])
 {
@@ -214,7 +217,7 @@ static void add_bytes(const uint8_t *data, size_t size, uint32_t tables[4][256])
 }
 
 /*
- * How often each byte occurs; of many bytes, estimated by every fourth stretch, but never 0 for one that does occur.
+ * How often each byte occurs; of many bytes, estimated by some stretches, but never 0 for one that does occur.
  * Noise has its bytes side by side: those around the most frequent one are seen in the sample, and the few outside are
  * looked for.
  */
@@ -224,8 +227,8 @@ static void count_bytes(const uint8_t *data, size_t size, uint32_t counts[256])
     if (size < SAMPLED)
         add_bytes(data, size, tables);
     else
-        for (size_t at = 0; at + 256 <= size; at += 1024)
-            add_bytes(data + at, 256, tables);
+        for (size_t at = 0; at + STRETCH <= size; at += EVERY * STRETCH)
+            add_bytes(data + at, STRETCH, tables);
     int mode = 0;
     for (int s = 0; s < 256; s++) {
         counts[s] = tables[0][s] + tables[1][s] + tables[2][s] + tables[3][s];
@@ -239,7 +242,7 @@ static void count_bytes(const uint8_t *data, size_t size, uint32_t counts[256])
     while (high < 255 && counts[high + 1])
         high++;
     for (int s = 0; s < 256; s++)
-        counts[s] = s >= low && s <= high ? 4 * counts[s] : 0;
+        counts[s] = s >= low && s <= high ? EVERY * counts[s] : 0;
     size_t at = 0;
     for (; at + 64 <= size; at += 64)
         count_others(data + at, (uint8_t)low, (uint8_t)(high - low), counts);
@@ -339,18 +342,17 @@ size_t frame_block(void *memory, Coder *coder, const uint8_t *data, size_t size,
         out[put_block_header(out, last, RLE_BLOCK, size)] = data[0];
         return FRAME_BLOCK_HEAD + 1;
     }
-    uint8_t *end = write_literals(coder, runs ? scratch->literals : data, literal_count, scratch->work);
+    uint8_t *body = out + FRAME_BLOCK_HEAD;
+    uint8_t *end = write_literals(coder, runs ? scratch->literals : data, literal_count, body);
     end = write_runs(scratch, runs, end);
-    size_t stored = (size_t)(end - scratch->work);
+    size_t stored = (size_t)(end - body);
     int compressed = stored < size;
-    const uint8_t *content = compressed ? scratch->work : data;
     if (!compressed) {
         stored = size;
+        memcpy(body, data, size);
         coder->has_code = 0; /* what a decoder never saw can't be repeated */
     }
-    out += put_block_header(out, last, compressed ? COMPRESSED_BLOCK : RAW_BLOCK, stored);
-    memcpy(out, content, stored);
-    return FRAME_BLOCK_HEAD + stored;
+    return put_block_header(out, last, compressed ? COMPRESSED_BLOCK : RAW_BLOCK, stored) + stored;
 }
 
 size_t frame_scratch(void)
@@ -363,6 +365,10 @@ void frame_prepare(void *memory)
     Scratch *scratch = memory;
     fse_build(&scratch->literal_lengths, LITERAL_SHARES, 36, LENGTH_LOG);
     fse_build(&scratch->match_lengths, MATCH_SHARES, 53, LENGTH_LOG);
+    for (unsigned length = 0; length < sizeof scratch->literal_codes; length++)
+        scratch->literal_codes[length] = (uint8_t)code_of(LITERAL_BASE, 36, length);
+    for (unsigned length = 0; length < sizeof scratch->match_codes; length++)
+        scratch->match_codes[length] = (uint8_t)code_of(MATCH_BASE, 53, length);
 }
 
 size_t frame_head(uint8_t *out, size_t content)

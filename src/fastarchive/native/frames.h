@@ -7,7 +7,7 @@
 #define FRAME_BLOCK (128u << 10) /* bytes a block stands for at most */
 #define FRAME_HEAD 9
 #define FRAME_BLOCK_HEAD 3
-#define FRAME_SLACK 8 /* what may be written beyond a block's end */
+#define FRAME_TRIAL(size) (2 * (size) + 256) /* bytes a block may take while it is not known that it does not shrink */
 
 /* What is known between two blocks that are decoded one after the other. All zero: nothing yet. */
 typedef struct {
@@ -20,8 +20,8 @@ size_t frame_scratch(void);
 void frame_prepare(void *scratch);
 /* The start of a frame of `content` bytes, which is below 4 GiB. Returns FRAME_HEAD. */
 size_t frame_head(uint8_t *out, size_t content);
-/* Write a block of at most FRAME_BLOCK bytes into `out`, which takes at most FRAME_BLOCK_HEAD more and FRAME_SLACK. Returns
-   how many were written. */
+/* Write a block of at most FRAME_BLOCK bytes into `out`, which takes at most FRAME_BLOCK_HEAD more; there is room for
+   FRAME_TRIAL(size) behind the head. Returns how many were written. */
 size_t frame_block(void *scratch, Coder *coder, const uint8_t *data, size_t size, int last, uint8_t *out);
 
 #endif

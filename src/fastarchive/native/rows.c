@@ -10,6 +10,8 @@
 /* Words filtered at a time: they stay in the first-level cache between the two steps. */
 #define TILE 1024
 #define LEAST_WINDOW (32u << 10)
+/* Rows that come together and are not copied. */
+#define WORTH_ROWS 4
 
 /* Differences of `count` words to those `distance` words before. */
 static void subtract_rows(const uint8_t *words, const uint8_t *before, size_t count, uint8_t *out)
@@ -84,7 +86,7 @@ static size_t lay_out(Rows *rows, size_t size, size_t distance)
     }
     for (int p = 0; p < 2; p++) {
         rows->out[p] = at;
-        at += round_up(FRAME_HEAD + plane + FRAME_BLOCK_HEAD * (blocks + 2) + FRAME_SLACK);
+        at += round_up(FRAME_HEAD + plane + FRAME_BLOCK_HEAD * (blocks + 2) + FRAME_TRIAL(rows->each));
     }
     return at;
 }
@@ -118,11 +120,10 @@ static void encode_planes(Rows *rows, void *scratch, int last, size_t odd)
     rows->filled = 0;
 }
 
-/* Filter the whole words in the window; less than a word stays. */
-static void empty_window(Rows *rows, void *scratch)
+/* Filter `words` words, each of which has the one `distance` before it in memory, too. */
+static void take_words(Rows *rows, void *scratch, const uint8_t *pixels, size_t words)
 {
-    uint8_t *memory = (uint8_t *)rows, *pixels = memory + rows->window + 8 * rows->distance;
-    size_t words = rows->waiting / 8;
+    uint8_t *memory = (uint8_t *)rows;
     for (size_t done = 0; done < words;) {
         if (rows->filled == rows->each)
             encode_planes(rows, scratch, 0, 0);
@@ -132,8 +133,30 @@ static void empty_window(Rows *rows, void *scratch)
         rows->filled += 4 * count;
         done += count;
     }
-    memmove(memory + rows->window, pixels + 8 * words - 8 * rows->distance, 8 * rows->distance + rows->waiting % 8);
+}
+
+/* Filter the whole words in the window; less than a word stays. */
+static void empty_window(Rows *rows, void *scratch)
+{
+    uint8_t *window = (uint8_t *)rows + rows->window;
+    size_t words = rows->waiting / 8;
+    take_words(rows, scratch, window + 8 * rows->distance, words);
+    memmove(window, window + 8 * words, 8 * rows->distance + rows->waiting % 8);
     rows->waiting %= 8;
+}
+
+/* Pixels by way of the window. */
+static void take_copied(Rows *rows, void *scratch, const uint8_t *data, size_t size)
+{
+    while (size) {
+        size_t some = rows->room - rows->waiting < size ? rows->room - rows->waiting : size;
+        memcpy((uint8_t *)rows + rows->window + 8 * rows->distance + rows->waiting, data, some);
+        rows->waiting += some;
+        data += some;
+        size -= some;
+        if (rows->waiting == rows->room)
+            empty_window(rows, scratch);
+    }
 }
 
 /*
@@ -143,19 +166,25 @@ static void empty_window(Rows *rows, void *scratch)
 EXPORT void fastarchive_rows_feed(void *memory, void *scratch, const uint8_t *data, size_t start, size_t size)
 {
     Rows *rows = memory;
+    size_t row = 8 * rows->distance;
     data += start;
     if (size > rows->size - rows->come)
         size = rows->size - rows->come;
-    while (size) {
-        size_t some = rows->room - rows->waiting < size ? rows->room - rows->waiting : size;
-        memcpy((uint8_t *)memory + rows->window + 8 * rows->distance + rows->waiting, data, some);
-        rows->waiting += some;
-        rows->come += some;
-        data += some;
-        size -= some;
-        if (rows->waiting == rows->room)
-            empty_window(rows, scratch);
+    rows->come += size;
+    if (size > WORTH_ROWS * row + 8) {
+        /* Only the first row has to meet the one before it in the window; the others are filtered where they are. */
+        empty_window(rows, scratch);
+        size_t first = row + -rows->waiting % 8;
+        take_copied(rows, scratch, data, first);
+        empty_window(rows, scratch);
+        size_t words = (size - first) / 8;
+        take_words(rows, scratch, data + first, words);
+        data += first + 8 * words - row;
+        size -= first + 8 * words;
+        memcpy((uint8_t *)memory + rows->window, data, row);
+        data += row;
     }
+    take_copied(rows, scratch, data, size);
 }
 
 /*
