@@ -22,9 +22,9 @@ from fastarchive.dicom.meaning import may_mean_the_same, meaning_of
 from fastarchive.dicom.rejection import EXPIRED, KEY_OBJECT_SELECTION
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE
 from fastarchive.index.contributions import contribution_of
+from fastarchive.index.current import Index, InstanceEntry, NotNow
 from fastarchive.index.disagreements import disagreeing
 from fastarchive.index.documents import Document
-from fastarchive.index.view import Index, InstanceEntry, NotNow
 from fastarchive.store.blobs import Blobs, DamagedInstance
 from fastarchive.store.encoding import EncodedRecord
 from fastarchive.store.intake import Identity, Intake

@@ -35,7 +35,9 @@ from fastarchive.dicom.part10 import (
     parse_file_head,
 )
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE, encoding_of, is_deflated
-from fastarchive.index.view import Index, View
+from fastarchive.index.current import Index
+from fastarchive.index.renewing import Renewing
+from fastarchive.index.view import View
 from fastarchive.index.writer import IndexBusy, IndexWriter
 from fastarchive.plain import PlainInstances, plain_instances
 from fastarchive.query import keywords
@@ -100,6 +102,7 @@ class Archive:
         seal_size: int = SEAL_SIZE,
         reserve_bytes: int = 0,
         commit_seconds: float = 1.0,
+        renew_apart: bool = False,
         mirror: Path | None = None,
         mirror_wait: str = MirrorWait.BOTH,
         conflicts: ConflictPolicies | None = None,
@@ -110,6 +113,7 @@ class Archive:
         in a thread of this process, unless another process already does. recover_packs: first settle what crashed
         processes left open. seal_size: bytes after which a pack is closed for good. reserve_bytes: free disk space
         below which nothing is stored. commit_seconds: longest time between an append and its commit to the index.
+        renew_apart: open new commits in a thread, so that nothing else waits for it; for a process that lives long.
         mirror: an existing folder for a second copy of every pack; what is damaged here is read from there.
         mirror_wait: "both" or "one", how many copies an acknowledgement waits for. conflicts: what becomes of another
         data set under a SOP Instance UID that is stored; by default it is refused.
@@ -131,8 +135,10 @@ class Archive:
                     (directory / name).mkdir(exist_ok=True)
                 report = recover(directory, mirror=mirror) if recover_packs else None
             own = OwnPacks()
-            index = Index(directory, mirror=mirror, own=own)
+            index = Index(directory, mirror=mirror, own=own, renewed_apart=renew_apart)
             resources.callback(index.close)
+            if renew_apart:
+                resources.callback(Renewing(index).stop)
             if not read_only:
                 if write_index:
                     _start_index_writer(directory, resources, commit_seconds, mirror)

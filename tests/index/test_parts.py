@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from fastarchive.dicom.attributes import Level
 from fastarchive.index.conditions import Everything
+from fastarchive.index.current import Index
 from fastarchive.index.harvest import Harvest, Share, dealt, ends_of, is_whole
 from fastarchive.index.parts import Part, build_part, unite
 from fastarchive.index.sieve import Sieve
-from fastarchive.index.view import Index
 from fastarchive.index.writer import IndexWriter
 from fastarchive.store.log import Log
 from fastarchive.store.pack import PAGE, pack_path

@@ -9,10 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from fastarchive.dicom.attributes import Level
-from fastarchive.index.view import Index
+from fastarchive.index.current import Index
+from fastarchive.index.renewing import Renewing
 from fastarchive.index.writer import IndexWriter
 from fastarchive.store.log import Log
 from tests.index.archives import Entry, Expected, append, record_of
@@ -50,9 +54,19 @@ def _caught_up(reader: Index) -> None:
         threading.Event().wait(0.01)
 
 
-def test_whatever_is_durable_is_seen_while_the_writer_is_killed_again_and_again(tmp_path: Path) -> None:
+@pytest.fixture(params=["by whoever asks", "apart"])
+def reader(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Index]:
+    """A reader whose commits are opened in either way."""
+    index = Index(tmp_path, renewed_apart=request.param == "apart")
+    renewing = Renewing(index) if index.renewed_apart else None
+    yield index
+    if renewing is not None:
+        renewing.stop()
+    index.close()
+
+
+def test_whatever_is_durable_is_seen_while_the_writer_is_killed_again_and_again(tmp_path: Path, reader: Index) -> None:
     chance = random.Random(7)
-    reader = Index(tmp_path)
     entries: list[Entry] = []
     with Log(tmp_path, sync=False) as log:
         for turn in range(effort(2, 12)):
@@ -92,9 +106,8 @@ def test_whatever_is_durable_is_seen_while_the_writer_is_killed_again_and_again(
     Expected(entries).check_view(view)
 
 
-def test_many_threads_share_one_reader(tmp_path: Path) -> None:
+def test_many_threads_share_one_reader(tmp_path: Path, reader: Index) -> None:
     stop, failures = threading.Event(), []
-    reader = Index(tmp_path)
     writer = IndexWriter(tmp_path, commit_seconds=0.02)
     stored: list[str] = []
 

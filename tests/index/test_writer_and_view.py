@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from fastarchive.dicom.attributes import Level
 from fastarchive.index import documents, overlay, schema
 from fastarchive.index.conditions import Everything
+from fastarchive.index.current import Index
 from fastarchive.index.documents import Order
-from fastarchive.index.view import Index
 from fastarchive.index.writer import IndexBusy, IndexWriter
 from fastarchive.store.log import Log
 from fastarchive.store.pack import create_pack
@@ -31,7 +31,7 @@ from tests.server.harness import eventually
 
 
 @settings(max_examples=effort(15, 300), deadline=None)
-@given(st.lists(st.tuples(st.lists(random_records(), max_size=8), st.sampled_from("wwvl"), st.booleans()), max_size=5))
+@given(st.lists(st.tuples(st.lists(random_records(), max_size=8), st.sampled_from("wwvlr"), st.booleans()), max_size=5))
 def test_any_records_in_any_batches_give_the_documents_of_the_model(
     steps: list[tuple[list[Record], str, bool]],
 ) -> None:
@@ -39,6 +39,7 @@ def test_any_records_in_any_batches_give_the_documents_of_the_model(
         entries: list[Entry] = []
         writer = IndexWriter(directory, commit_seconds=1e9)
         reader = Index(directory)
+        apart = Index(directory, renewed_apart=True)
         with Log(directory, sync=False) as one, Log(directory, sync=False) as other:
             for records, action, first in steps:
                 entries += append(one if first else other, records)
@@ -49,24 +50,41 @@ def test_any_records_in_any_batches_give_the_documents_of_the_model(
                         writer.commit()
                 elif action == "v":
                     expected.check_view(reader.view())
+                    expected.check_view(apart.view())
+                elif action == "r":
+                    apart.renew()
                 for instance in {record.sop_instance for record in records if record.sop_instance}:
-                    entry = reader.locate(instance)
                     known = expected.winners.get(instance)
-                    assert (entry and entry.location) == (known and known[0])
+                    for each in (reader, apart):
+                        entry = each.locate(instance)
+                        assert (entry and entry.location) == (known and known[0])
         expected = Expected(entries)
         expected.check_view(reader.view())
+        expected.check_view(apart.view())
         while writer.step():
             pass
         writer.commit()
         expected.check_view(reader.view())
+        expected.check_view(apart.view())
+        apart.renew()
+        expected.check_view(apart.view())
+        assert apart.tail_length() == 0
+        assert not apart.renew()
         fresh = Index(directory)
         expected.check_view(fresh.view())
         assert fresh.view().tail_length == 0
         rowids = [one.rowid for level in Level for page in fresh.view().pages(level, Everything()) for one in page]
         assert len(set(rowids)) == len(rowids)
         assert 0 not in rowids
-        for each in (writer, reader, fresh):
-            each.close()
+        for open_one in (writer, reader, apart, fresh):
+            open_one.close()
+
+
+def renewed(reader: Index) -> Index:
+    """The reader after what a thread does where it is renewed apart."""
+    if reader.renewed_apart:
+        reader.renew()
+    return reader
 
 
 def _written(directory: Path) -> None:
@@ -206,20 +224,21 @@ def test_a_writer_that_is_stopped_has_committed_everything_durable(tmp_path: Pat
     reader.close()
 
 
-def test_a_reader_takes_the_next_commit_though_an_empty_pack_is_gone(tmp_path: Path) -> None:
-    reader = Index(tmp_path)
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_reader_takes_the_next_commit_though_an_empty_pack_is_gone(tmp_path: Path, apart: bool) -> None:
+    reader = Index(tmp_path, renewed_apart=apart)
     writer = IndexWriter(tmp_path, commit_seconds=0)
     with Log(tmp_path, sync=False) as log:
         append(log, _some(1))
         empty = create_pack(tmp_path, 0)  # as a process leaves it that dies before its first record
         writer.step()
-        assert reader.tail_length() == 0
+        assert renewed(reader).tail_length() == 0
         os.close(empty.fd)
         empty.path.unlink()
         append(log, _some(3)[1:])
         writer.step()
         writer.step()
-        assert reader.tail_length() == 0
+        assert renewed(reader).tail_length() == 0
         assert reader.view().counts()[Level.IMAGE] == 3
     writer.close()
     reader.close()
@@ -257,23 +276,24 @@ def test_only_one_writer(tmp_path: Path) -> None:
     IndexWriter(tmp_path).close()
 
 
-def test_a_reader_keeps_what_it_has_while_the_index_is_built_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_reader_keeps_what_it_has_while_the_index_is_built_anew(tmp_path: Path, apart: bool) -> None:
     with Log(tmp_path, sync=False) as log:
         append(log, _some(100))
         _written(tmp_path)
-        reader = Index(tmp_path)
+        reader = Index(tmp_path, renewed_apart=apart)
         assert reader.view().tail_length == 0
         for path in (tmp_path / "index").iterdir():
             path.unlink()
         writer = IndexWriter(tmp_path, commit_seconds=1e9)
-        assert reader.view().tail_length == 0
+        assert renewed(reader).view().tail_length == 0
         assert reader.view().counts()[Level.IMAGE] == 100
         append(log, [record_of("3.500", received=1)])
         assert reader.view().get(Level.IMAGE, "3.500") is not None
         while writer.step():
             pass
         writer.commit()
-        assert reader.view().tail_length == 0
+        assert renewed(reader).view().tail_length == 0
         assert reader.view().counts()[Level.IMAGE] == 101
         writer.close()
         reader.close()

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from fastarchive.dicom.attributes import InformationModel, Level
 from fastarchive.index.conditions import Everything
+from fastarchive.index.current import Index
 from fastarchive.index.documents import Document
-from fastarchive.index.view import Index, View
+from fastarchive.index.view import View
 from fastarchive.index.writer import IndexWriter
 from fastarchive.query.options import FindOptions
 from fastarchive.query.retrieve import RetrieveRequest, instances

@@ -11,7 +11,7 @@ from random import Random
 from unittest.mock import patch
 
 from fastarchive.dicom.attributes import Level
-from fastarchive.index.view import Index
+from fastarchive.index.current import Index
 from fastarchive.index.writer import INDEX, IndexWriter
 from fastarchive.store.ahead import Ahead
 from fastarchive.store.blobs import Blobs

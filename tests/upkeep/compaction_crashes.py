@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 from fastarchive.dicom.attributes import Level
-from fastarchive.index.view import Index
+from fastarchive.index.current import Index
 from fastarchive.store.blobs import Blobs
 from fastarchive.store.disk import DISK, Disk
 from fastarchive.store.encoding import EncodedRecord

@@ -75,7 +75,10 @@ def test_the_bytes_and_the_answers_stay_those_of_the_first(tmp_path: Path) -> No
         assert archive.read(sop_instance_uid(3)).read() == named("SMYTH^ANNA", number=3, t00100030=("DA", b"19700102"))
         (study,) = archive.find("STUDY", {"StudyInstanceUID": study_uid(0)}, ["PatientName", "PatientBirthDate"])
         assert (study["PatientName"], study["PatientBirthDate"]) == ("SMITH^ANNA", "19700101")
-        assert archive.view().number_of_disagreements() == 1
+        assert len(archive.view().disagreements()) == 1
+    with Archive.open(tmp_path / "data") as archive:
+        assert archive.index.tail_length() == 0
+        assert archive.index.disagreements() == 1
 
 
 def test_they_are_gone_with_the_instances_that_disagreed(tmp_path: Path) -> None:
@@ -87,9 +90,10 @@ def test_they_are_gone_with_the_instances_that_disagreed(tmp_path: Path) -> None
     assert result.exit_code == 0, result.output
     assert listed(data) == []
     with Archive.open(data) as archive:
-        assert archive.view().number_of_disagreements() == 0
+        assert archive.view().disagreements() == {}
     with Archive.open(data, read_only=True) as archive:
-        assert archive.view().number_of_disagreements() == 0
+        assert archive.view().disagreements() == {}
+        assert archive.index.disagreements() == 0
         assert listed(data) == []
 
 

@@ -19,25 +19,24 @@ from fastarchive.web.state import WebState
 RUNNING = [{"role": "indexer", "name": "indexer", "pid": 1, "state": "running", "restarts": 0}]
 
 
-class FakeView:
-    tail_length = 3
-
-    def number_of_disagreements(self) -> int:
-        return 2
-
-
 class FakeArchive:
+    """Also its index."""
+
     def __init__(self) -> None:
+        self.index = self
         self.error: Exception | None = None
         self.log = LogStatus(None, 0, 0, 0, 0, 0)
 
     def log_status(self) -> LogStatus:
         return self.log
 
-    def view(self) -> FakeView:
+    def tail_length(self) -> int:
         if self.error is not None:
             raise self.error
-        return FakeView()
+        return 3
+
+    def disagreements(self) -> int:
+        return 2
 
     def status(self) -> dict[str, Any]:
         return {"instances": 7}

@@ -85,6 +85,11 @@ class Tail:
         return self._ledger.rejected(instance)
 
     @property
+    def is_merged(self) -> bool:
+        """Whether anybody has asked for more than where an instance is."""
+        return self._merged > 0
+
+    @property
     def may_reject(self) -> bool:
         """Whether any instance may be rejected."""
         return self._key_objects or self._rejections

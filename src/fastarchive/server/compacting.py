@@ -8,7 +8,7 @@ import time
 from contextlib import closing, suppress
 from typing import Final
 
-from fastarchive.index.view import Index
+from fastarchive.index.current import Index
 from fastarchive.settings import Settings
 from fastarchive.store.compacted import read_compacted, start_counting
 from fastarchive.upkeep.compaction import Compaction, CompactionBusy, CompactionReport

@@ -112,6 +112,7 @@ async def work(control: Control, orders: Orders) -> None:
             # The index writer has a process of its own, which also recovers packs.
             recover_packs=False,
             write_index=False,
+            renew_apart=True,
             seal_size=settings.seal,
             reserve_bytes=settings.reserve,
             mirror=settings.mirror,

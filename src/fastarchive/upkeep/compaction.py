@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from fastarchive.index.view import Index
+from fastarchive.index.current import Index
 from fastarchive.store.compacted import read_compacted, write_compacted
 from fastarchive.store.damage import DamageList
 from fastarchive.store.disk import DISK, Disk

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from fastarchive.index.view import Index, View
+from fastarchive.index.current import Index
+from fastarchive.index.view import View
 from fastarchive.store.log import SEAL_SIZE
 from fastarchive.store.mirror import seal_of
 from fastarchive.store.pack import Seal, list_packs, used_bytes

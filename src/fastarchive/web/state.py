@@ -48,7 +48,7 @@ class WebState:
 
     def tail(self) -> Tail:
         """How far the index is behind."""
-        return Tail(records=self.archive.view().tail_length, generation=self._last_commit())
+        return Tail(records=self.archive.index.tail_length(), generation=self._last_commit())
 
     def _last_commit(self) -> int:
         """When the index was last committed to: Tantivy replaces this file with every commit."""
@@ -76,7 +76,7 @@ class WebState:
         self.metrics.index_tail_records.set(tail.records)
         self.metrics.disk_free_bytes.set(free)
         self.metrics.damaged_records.set(len(DamageList(self.settings.data).marks()))
-        self.metrics.disagreeing_studies.set(self.archive.view().number_of_disagreements())
+        self.metrics.disagreeing_studies.set(self.archive.index.disagreements())
         compacted = read_compacted(self.settings.data)
         self.metrics.compaction_freed_bytes.set(compacted.freed_bytes)
         self.metrics.compaction_completed.set(compacted.completed)
