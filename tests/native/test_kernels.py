@@ -81,7 +81,7 @@ def pieces(draw: st.DrawFn) -> bytes:
     for _ in range(draw(st.integers(1, 6))):
         length = draw(st.sampled_from([1, 7, 8, 15, 64, 300, 5000, 33_000, 70_000]))
         seed = random.Random(draw(st.integers(0, 1000)))
-        kind = draw(st.sampled_from(["run", "noise", "narrow", "few", "rare", "words"]))
+        kind = draw(st.sampled_from(["run", "noise", "narrow", "few", "rare", "words", "bursts"]))
         match kind:
             case "run":
                 parts.append(bytes([seed.randrange(256)]) * length)
@@ -95,6 +95,10 @@ def pieces(draw: st.DrawFn) -> bytes:
                 block = bytearray(length)
                 block[seed.randrange(length)] = seed.randrange(256)
                 parts.append(bytes(block))
+            case "bursts":  # of bytes with long codes
+                common = bytes(map(int.bit_count, seed.randbytes(400)))
+                stretch = b"".join(common + seed.randbytes(40) for _ in range(9))
+                parts.append((stretch * (length // len(stretch) + 1))[:length])
             case "words":
                 parts.append((seed.randbytes(8) * (length // 8 + 1))[:length])
     return b"".join(parts)

@@ -25,6 +25,7 @@ SOURCES = (
     "plain.c",
     "rows.c",
     "stored.c",
+    "streams.c",
     "terms.c",
     "unpack.c",
 )
@@ -32,7 +33,7 @@ FLAGS = ("-O3", "-std=c11", "-Wall", "-Wextra", "-fPIC", "-shared", "-fvisibilit
 VARIANTS = {
     "baseline": (),
     "avx2": ("-march=x86-64-v3",),
-    "avx512": ("-march=x86-64-v4", "-mavx512vbmi"),
+    "avx512": ("-march=x86-64-v4", "-mavx512vbmi", "-mavx512vbmi2"),
 }
 """What each library may use; :mod:`fastarchive.native.loading` knows which of them a machine can run."""
 

@@ -94,7 +94,7 @@ int huffman_build(HuffmanCode *code, const uint32_t counts[256]);
 uint64_t huffman_cost(const HuffmanCode *code, const uint32_t counts[256]);
 /* The description of the code (4.2.1) into at most 128 bytes + FLUSH_SLACK: its length, 0 if it can't be described. */
 size_t huffman_describe(const HuffmanCode *code, uint8_t *out);
-/* One stream of symbols (4.2.2); `out` has room for 11 bits each + FLUSH_SLACK. Returns its end. */
+/* One stream of symbols (4.2.2), in streams.c; `out` has room for 11 bits each and 64 bytes. Returns its end. */
 uint8_t *huffman_stream(const HuffmanCode *code, const uint8_t *symbols, size_t count, uint8_t *out);
 
 #endif

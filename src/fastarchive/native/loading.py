@@ -15,7 +15,7 @@ OFF: Final = "FASTARCHIVE_NATIVE"
 
 _V3: Final = frozenset({"avx", "avx2", "bmi1", "bmi2", "fma", "f16c", "movbe", "abm"})
 _NEEDS: Final = {
-    "avx512": _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512vbmi"},
+    "avx512": _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512vbmi", "avx512_vbmi2"},
     "avx2": _V3,
     "baseline": frozenset[str](),
 }
