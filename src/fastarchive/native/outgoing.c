@@ -59,7 +59,13 @@ typedef struct {
 
 EXPORT size_t fastarchive_outgoing_room(void)
 {
-    return sizeof(Room) + fastarchive_unpack_work(MOST);
+    size_t whole = fastarchive_unpack_work(MOST), in_step = unpack_in_step_work();
+    return sizeof(Room) + (whole > in_step ? whole : in_step);
+}
+
+static void *work_of(Room *room)
+{
+    return room->work;
 }
 
 /* Prepare a room, which is aligned to 64. */
@@ -108,26 +114,28 @@ static void put(Message *message, const uint8_t *data, size_t size)
     }
 }
 
-/* A block of 16-bit pixels, `distance` 8-byte words a row. Returns whether it is right. */
-static int put_rows(Room *room, Message *message, const uint8_t *frame, size_t stored, size_t size, size_t distance)
+/* `words` words of pixels, from their differences in two planes on; `window` begins with the row before. */
+static void put_words(Message *message, uint8_t *window, size_t row, const uint8_t *low, const uint8_t *high, size_t words)
 {
-    size_t row = 8 * distance, words = size / 8, samples = size / 2;
-    if (!distance || distance > LONGEST_ROW / 8)
-        return 0;
-    const uint8_t *low = unpack_planes(room->work, frame, stored, size), *high = low + samples;
-    if (!low)
-        return 0;
-    uint8_t *pixels = room->window + row;
-    memset(room->window, 0, row); /* before the first row: as if it were nothing */
+    uint8_t *pixels = window + row;
     for (size_t done = 0; done < words;) {
         size_t some = words - done < TILE / 8 ? words - done : TILE / 8;
-        restore_words(low + 4 * done, high + 4 * done, some, distance, pixels);
+        restore_words(low + 4 * done, high + 4 * done, some, row / 8, pixels);
         put(message, pixels, 8 * some);
-        memmove(room->window, pixels + 8 * some - row, row);
+        memmove(window, pixels + 8 * some - row, row);
         done += some;
     }
+}
+
+/* Both planes of a block first, then the pixels. */
+static int put_whole(Room *room, Message *message, const uint8_t *frame, size_t stored, size_t size, size_t row)
+{
+    size_t words = size / 8, samples = size / 2, length = 0;
+    const uint8_t *low = unpack_planes(work_of(room), frame, stored, size), *high = low + samples;
+    if (!low)
+        return 0;
+    put_words(message, room->window, row, low, high, words);
     uint8_t rest[8];
-    size_t length = 0;
     for (size_t sample = 4 * words; sample < samples; sample++) { /* after the last whole word: as they are */
         rest[length++] = low[sample];
         rest[length++] = high[sample];
@@ -136,6 +144,28 @@ static int put_rows(Room *room, Message *message, const uint8_t *frame, size_t s
         rest[length++] = low[size - 1];
     put(message, rest, length);
     return 1;
+}
+
+/* A block of 16-bit pixels, `distance` 8-byte words a row. Returns whether it is right. */
+static int put_rows(Room *room, Message *message, const uint8_t *frame, size_t stored, size_t size, size_t distance)
+{
+    const uint8_t *planes[2];
+    size_t row = 8 * distance, left = size / 2, some;
+    if (!distance || distance > LONGEST_ROW / 8)
+        return 0;
+    memset(room->window, 0, row); /* before the first row: as if it were nothing */
+    InStep *work = work_of(room);
+    if (!unpack_in_step_begin(work, frame, stored, size) || !(some = unpack_in_step(work, frame, stored, planes)))
+        return put_whole(room, message, frame, stored, size, row);
+    for (;;) {
+        put_words(message, room->window, row, planes[0], planes[1], some / 4);
+        left -= some;
+        if (!left)
+            return 1;
+        some = unpack_in_step(work, frame, stored, planes);
+        if (!some)
+            return 0;
+    }
 }
 
 /* A block of the data set, whose entry in the table of blocks is `entry`; whether it is right and plain. */

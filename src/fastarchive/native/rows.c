@@ -76,7 +76,7 @@ static size_t lay_out(Rows *rows, size_t size, size_t distance)
     if (rows->room > round_up(size))
         rows->room = round_up(size);
     size_t blocks = (plane + FRAME_BLOCK - 1) / FRAME_BLOCK;
-    rows->each = blocks ? round_up((plane + blocks - 1) / blocks) : 0; /* a word's samples lie in one block */
+    rows->each = rows_each(size);
     size_t at = round_up(sizeof *rows);
     rows->window = at;
     at += round_up(8 * rows->distance + rows->room + 8);

@@ -2,8 +2,15 @@
 #ifndef FASTARCHIVE_ROWS_H
 #define FASTARCHIVE_ROWS_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "frames.h"
+
+/* Bytes of a plane of `size` bytes of pixels in a block but the last: a word's samples lie in one block. */
+static inline size_t rows_each(size_t size)
+{
+    size_t plane = size - size / 2; /* the second one has the odd byte */
+    size_t blocks = (plane + FRAME_BLOCK - 1) / FRAME_BLOCK;
+    return blocks ? ((plane + blocks - 1) / blocks + 63) & ~(size_t)63 : 0;
+}
 
 size_t fastarchive_rows_memory(size_t size, size_t distance);
 size_t fastarchive_scratch(void);

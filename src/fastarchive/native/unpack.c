@@ -6,6 +6,7 @@
 #include "decoding.h"
 #include "frames.h"
 #include "native.h"
+#include "rows.h"
 #include "runs.h"
 #include "unpack.h"
 
@@ -118,44 +119,118 @@ static size_t unpack_block(Decoder *decoder, const uint8_t *in, size_t size, uin
     return unpack_runs(decoder, section + wide, left - wide, runs, literals, count, out, room);
 }
 
-/* A frame of `size` bytes into `out`; whether it was one that frames.c writes. */
-static int unpack_frame(Decoder *decoder, const uint8_t *frame, size_t stored, uint8_t *out, size_t size)
+/* The start of a frame of `size` bytes of content; whether it is one that frames.c writes. */
+static int is_ours(const uint8_t *frame, size_t stored, size_t size)
 {
     static const uint8_t head[] = {0x28, 0xB5, 0x2F, 0xFD, 0xA0};
-    uint32_t content;
-    if (stored < 9 || memcmp(frame, head, 5))
-        return 0;
-    memcpy(&content, frame + 5, 4);
-    if (content != size)
-        return 0;
+    return stored >= FRAME_HEAD && !memcmp(frame, head, 5) && load32(frame + 5) == size;
+}
+
+static void begin(Decoder *decoder)
+{
     fse_reader(&decoder->literal_lengths, LITERAL_SHARES, 36, LENGTH_LOG);
     fse_reader(&decoder->match_lengths, MATCH_SHARES, 53, LENGTH_LOG);
     decoder->has_table = 0;
-    size_t at = 9, written = 0;
-    for (int last = 0; !last;) {
-        if (stored - at < 3)
-            return 0;
-        uint32_t header = frame[at] | (uint32_t)frame[at + 1] << 8 | (uint32_t)frame[at + 2] << 16;
-        unsigned type = header >> 1 & 3;
-        size_t length = header >> 3, takes = type == RLE_BLOCK ? 1 : length, room = size - written;
-        last = header & 1;
-        at += 3;
-        if (takes > stored - at || room == 0 || (type != COMPRESSED_BLOCK && length > room))
-            return 0;
-        if (type == RAW_BLOCK)
-            memcpy(out + written, frame + at, length);
-        else if (type == RLE_BLOCK)
-            memset(out + written, frame[at], length);
-        else if (type == COMPRESSED_BLOCK)
-            length = unpack_block(decoder, frame + at, takes, out + written, room);
-        else
-            return 0;
+}
+
+/* What the head of a block says. */
+typedef struct {
+    unsigned type, last;
+    size_t length; /* of its content, or of the block if it is compressed */
+    size_t takes;  /* bytes after the head */
+} BlockHead;
+
+/* The head at `at`, which it moves behind it; whether there is one, and all of the block. */
+static int read_head(const uint8_t *frame, size_t stored, size_t *at, BlockHead *head)
+{
+    if (stored - *at < FRAME_BLOCK_HEAD)
+        return 0;
+    uint32_t bits = frame[*at] | (uint32_t)frame[*at + 1] << 8 | (uint32_t)frame[*at + 2] << 16;
+    *at += FRAME_BLOCK_HEAD;
+    *head = (BlockHead){bits >> 1 & 3, bits & 1, bits >> 3, (bits >> 1 & 3) == RLE_BLOCK ? 1 : bits >> 3};
+    return head->takes <= stored - *at;
+}
+
+/* A block into `out`, which has room for `room`; its length, 0 if it is none of ours. */
+static size_t unpack_any(Decoder *decoder, const BlockHead *head, const uint8_t *in, uint8_t *out, size_t room)
+{
+    if (!room || (head->type != COMPRESSED_BLOCK && head->length > room))
+        return 0;
+    if (head->type == RAW_BLOCK)
+        memcpy(out, in, head->length);
+    else if (head->type == RLE_BLOCK)
+        memset(out, *in, head->length);
+    else
+        return head->type == COMPRESSED_BLOCK ? unpack_block(decoder, in, head->takes, out, room) : 0;
+    return head->length;
+}
+
+/* A frame of `size` bytes into `out`; whether it was one that frames.c writes. */
+static int unpack_frame(Decoder *decoder, const uint8_t *frame, size_t stored, uint8_t *out, size_t size)
+{
+    BlockHead head = {0};
+    if (!is_ours(frame, stored, size))
+        return 0;
+    begin(decoder);
+    size_t at = FRAME_HEAD, written = 0;
+    while (!head.last) {
+        size_t length = read_head(frame, stored, &at, &head) ? unpack_any(decoder, &head, frame + at, out + written, size - written) : 0;
         if (!length)
             return 0;
-        at += takes;
+        at += head.takes;
         written += length;
     }
     return at == stored && written == size;
+}
+
+/* Both planes of a frame, block by block. */
+struct InStep {
+    Decoder decoders[2];
+    size_t at[2]; /* of the next block of each plane */
+    size_t each;  /* bytes of a plane in a block */
+    size_t left;  /* and in all blocks that are to come */
+    uint8_t planes[2][FRAME_BLOCK + 64];
+};
+
+size_t unpack_in_step_work(void)
+{
+    return sizeof(struct InStep);
+}
+
+int unpack_in_step_begin(InStep *work, const uint8_t *frame, size_t stored, size_t size)
+{
+    if (!size || size % 8 || !is_ours(frame, stored, size))
+        return 0;
+    work->each = rows_each(size);
+    work->left = size / 2;
+    size_t blocks = (work->left + work->each - 1) / work->each, at = FRAME_HEAD;
+    work->at[0] = at;
+    BlockHead head = {0};
+    for (size_t block = 0; block < 2 * blocks; block++) {
+        if (head.last || !read_head(frame, stored, &at, &head))
+            return 0;
+        at += head.takes;
+        if (block + 1 == blocks)
+            work->at[1] = at;
+    }
+    begin(&work->decoders[0]);
+    begin(&work->decoders[1]);
+    return head.last && at == stored;
+}
+
+size_t unpack_in_step(InStep *work, const uint8_t *frame, size_t stored, const uint8_t *planes[2])
+{
+    size_t some = work->left < work->each ? work->left : work->each;
+    for (int p = 0; p < 2; p++) {
+        BlockHead head;
+        if (!read_head(frame, stored, &work->at[p], &head) ||
+            unpack_any(&work->decoders[p], &head, frame + work->at[p], work->planes[p], some) != some)
+            return 0;
+        work->at[p] += head.takes;
+        planes[p] = work->planes[p];
+    }
+    work->left -= some;
+    return some;
 }
 
 /* Bytes of memory that fastarchive_unpack() works in for `size` bytes of pixels. */
