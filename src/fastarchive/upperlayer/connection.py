@@ -41,8 +41,9 @@ from fastarchive.upperlayer.options import PROGRESS, Limits, Timeouts
 from fastarchive.upperlayer.pdu import AssociateReject, AssociateRequest
 from fastarchive.upperlayer.states import State
 
-READ_BUFFER_SIZE = 256 * 1024
-"""Fits a processor's second level cache, whence the fragments are copied out at once."""
+READ_BUFFER_SIZE = 272 * 1024
+"""Half a CT slice, which would need a third read for its last bytes if this were the power of two. Fits a processor's
+second level cache, whence the fragments are copied out at once."""
 MOST_PROMPT = 1024 * 1024
 """Bytes of a message that is offered to who answers promptly."""
 _WRITE_HIGH, _WRITE_LOW = 1024 * 1024, 256 * 1024
