@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-VERSION = 14
+VERSION = 15
 """Of the functions' signatures: a library of another version, left from before, is not loaded."""
 SOURCES = (
     "answers.c",
@@ -20,6 +20,7 @@ SOURCES = (
     "frames.c",
     "harvest.c",
     "headers.c",
+    "instance.c",
     "outgoing.c",
     "pixels.c",
     "plain.c",

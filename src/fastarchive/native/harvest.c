@@ -2,6 +2,7 @@
  * The records of a pack dealt out to several readers by whose they are (docs/format.md, "Record"). The twin is in
  * index/harvest.py.
  */
+#include "crc.h"
 #include "native.h"
 
 #define RECORD_FRAME 0x184D2A51u
@@ -13,41 +14,16 @@
 #define LENGTHS 81 /* of seven strings, a byte each */
 #define LONGEST_DEALT 128
 
-static uint32_t crc_table[8][256];
+static CrcTable crc_table;
 
 __attribute__((constructor)) static void fill_crc_table(void)
 {
-    for (uint32_t number = 0; number < 256; number++) {
-        uint32_t crc = number;
-        for (int bit = 0; bit < 8; bit++)
-            crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
-        crc_table[0][number] = crc;
-    }
-    for (int table = 1; table < 8; table++)
-        for (int number = 0; number < 256; number++) {
-            uint32_t before = crc_table[table - 1][number];
-            crc_table[table][number] = before >> 8 ^ crc_table[0][before & 255];
-        }
-}
-
-/* As zlib.crc32(data, crc). */
-static uint32_t crc32_of(uint32_t crc, const uint8_t *data, size_t size)
-{
-    crc = ~crc;
-    for (; size >= 8; data += 8, size -= 8) {
-        uint64_t eight = load64(data) ^ crc;
-        crc = 0;
-        for (int byte = 0; byte < 8; byte++)
-            crc ^= crc_table[7 - byte][eight >> 8 * byte & 255];
-    }
-    for (; size; data++, size--)
-        crc = crc >> 8 ^ crc_table[0][(crc ^ *data) & 255];
-    return ~crc;
+    crc_prepare(crc_table);
 }
 
 static int is_whole(const uint8_t *record, size_t metadata)
 {
-    return crc32_of(crc32_of(0, record, 12), record + 16, metadata - 16) == load32(record + 12);
+    return crc_of(crc_table, crc_of(crc_table, 0, record, 12), record + 16, metadata - 16) == load32(record + 12);
 }
 
 /* Which of `of` readers an instance's record falls to: by its Patient ID, or its study where it has none. */
@@ -83,7 +59,7 @@ static uint32_t dealt(const uint8_t *record, size_t metadata, uint32_t of)
         whose = record + start;
         size = lengths[2] < metadata - start ? lengths[2] : metadata - start;
     }
-    return crc32_of(0, whose, size) % of;
+    return crc_of(crc_table, 0, whose, size) % of;
 }
 
 typedef struct {

@@ -6,18 +6,12 @@
 #define _POSIX_C_SOURCE 200809L /* clock_gettime() */
 #include "blake3.h"
 #include "crc.h"
-#include "headers.h"
+#include "instance.h"
 #include "native.h"
 #include "rows.h"
 
 #include <time.h>
 
-#define BLOCK_SIZE (1u << 20)    /* bytes of pixels in a block, and of a data set, at most */
-#define MOST_WANTED 512u         /* tags */
-#define LONGEST_ATTRIBUTE 4096u
-#define STRINGS 7
-#define LONGEST_STRING 255u
-#define LONGEST_UID 64u
 #define FIXED 92u
 #define BLOCK_ENTRY 24u
 #define RAW_HEAD 8u
@@ -32,11 +26,6 @@
 enum { RAW = 0, ZSTD = 1 };
 enum { NONE = 0, ROWS = 2 };
 
-#define SOP_CLASS 0x00080016u
-#define SOP_INSTANCE 0x00080018u
-#define STUDY 0x0020000Du
-#define SERIES 0x0020000Eu
-
 /* zstd's ZSTD_compress2(); fails with a size no block has. */
 typedef size_t (*Compress)(void *context, void *out, size_t room, const void *data, size_t size);
 
@@ -48,20 +37,12 @@ typedef struct {
     uint8_t *rows;       /* pixels being compressed: any that fit, in rows of any length */
     uint8_t *scratch;    /* prepared */
     uint8_t *data;       /* a data set that came in pieces */
-    uint8_t *attributes;
     uint8_t *frame;      /* what zstd makes */
     uint8_t *out;        /* the record */
-    uint32_t wanted_count;
-    uint32_t wanted[MOST_WANTED];
+    Finder finder;
     Blake3 hash;
     CrcTable crc;
-    Found found[MOST_WANTED];
 } Room;
-
-typedef struct {
-    const uint8_t *bytes;
-    size_t length;
-} Text;
 
 typedef struct {
     uint64_t digest_time; /* nanoseconds */
@@ -90,7 +71,7 @@ static size_t round_up(size_t size)
 static size_t lay_out(Room *room, uint8_t *memory, size_t most)
 {
     size_t at = round_up(sizeof *room);
-    uint8_t **parts[] = {&room->rows, &room->scratch, &room->data, &room->attributes, &room->frame, &room->out};
+    uint8_t **parts[] = {&room->rows, &room->scratch, &room->data, &room->finder.attributes, &room->frame, &room->out};
     size_t sizes[] = {fastarchive_rows_memory(most, most / 8), fastarchive_scratch(), most, most,
                       most + (most >> 8) + 64, 2 * most + 4096};
     for (int i = 0; i < 6; i++) {
@@ -119,64 +100,10 @@ EXPORT int fastarchive_plain_prepare(Room *room, size_t most, Compress compress,
     room->most = most;
     room->compress = compress;
     room->context = context;
-    room->wanted_count = wanted_count;
-    memcpy(room->wanted, wanted, 4 * wanted_count);
+    room->finder.wanted_count = wanted_count;
+    memcpy(room->finder.wanted, wanted, 4 * wanted_count);
     crc_prepare(room->crc);
     return 1;
-}
-
-static const Found *find(const Room *room, const Scan *scan, uint32_t tag)
-{
-    for (uint32_t i = 0; i < scan->count; i++)
-        if (room->found[i].tag == tag)
-            return &room->found[i];
-    return NULL;
-}
-
-static Text value_of(const Room *room, const Scan *scan, const uint8_t *data, uint32_t tag)
-{
-    const Found *found = find(room, scan, tag);
-    return found ? (Text){data + found->offset, found->length} : (Text){data, 0};
-}
-
-/* A number in 16 bits; 0 if there is none. */
-static uint32_t number_of(const Room *room, const Scan *scan, const uint8_t *data, uint32_t tag)
-{
-    Text value = value_of(room, scan, data, tag);
-    return value.length < 2 ? 0 : load16(value.bytes);
-}
-
-static int is_padding(uint8_t byte)
-{
-    return byte == ' ' || byte == 0;
-}
-
-static int is_alphanumeric(uint8_t byte)
-{
-    return (byte >= '0' && byte <= '9') || (byte >= 'A' && byte <= 'Z') || (byte >= 'a' && byte <= 'z');
-}
-
-/* A UID without its padding, if it is one that means itself everywhere (store/intake.py); length 0 otherwise. */
-static Text uid_of(const Room *room, const Scan *scan, const uint8_t *data, uint32_t tag)
-{
-    Text uid = value_of(room, scan, data, tag), none = {data, 0};
-    while (uid.length && is_padding(uid.bytes[uid.length - 1]))
-        uid.length--;
-    while (uid.length && is_padding(*uid.bytes))
-        uid.bytes++, uid.length--;
-    if (!uid.length || uid.length > LONGEST_UID || !is_alphanumeric(*uid.bytes))
-        return none;
-    for (size_t i = 1; i < uid.length; i++) {
-        uint8_t byte = uid.bytes[i];
-        if (byte < ' ' || byte > '~' || byte == '"' || byte == '*' || byte == '/' || byte == '?' || byte == '\\')
-            return none;
-    }
-    return uid;
-}
-
-static int same(Text one, Text other)
-{
-    return one.length == other.length && !memcmp(one.bytes, other.bytes, one.length);
 }
 
 /* The block is stored as it is. */
@@ -275,69 +202,10 @@ static uint8_t *keep_rows(Room *room, Block *block, size_t distance, const uint8
     return keep_frame(block, ROWS, frame, size, out);
 }
 
-/*
- * The 8-byte words from a row of 16-bit pixels to the next; 0 if the header describes other pixels, rows too long, or pixels
- * of more than a block.
- */
-static size_t distance_of(const Room *room, const Scan *scan, const uint8_t *data)
-{
-    uint32_t samples = number_of(room, scan, data, 0x00280002), columns = number_of(room, scan, data, 0x00280011);
-    if (scan->pixel_tag != 0x7FE00010 || number_of(room, scan, data, 0x00280100) != 16)
-        return 0;
-    if (!samples || number_of(room, scan, data, 0x00280006) == 1) /* one, or colour by plane */
-        samples = 1;
-    uint64_t row = (uint64_t)columns * samples * 2;
-    if (!row || row > BLOCK_SIZE || scan->pixel_length > BLOCK_SIZE / row * row)
-        return 0;
-    return row >= 16 ? row / 8 : 1;
-}
-
 static uint8_t *put(uint8_t *out, const void *from, size_t size)
 {
     memcpy(out, from, size);
     return out + size;
-}
-
-/* What a record is made from. */
-typedef struct {
-    Scan scan;
-    Text text[STRINGS];
-    size_t distance; /* 0: there are no pixels */
-} Parts;
-
-/*
- * Whether a data set of `total` bytes is a plain one that has nothing to be refused for, by its first `size` bytes; what it
- * consists of goes to `parts`. `strings`: the affected SOP class and instance, the transfer syntax and the two AE titles, with
- * these lengths.
- */
-static int look(Room *room, const uint8_t *data, size_t size, size_t total, const uint8_t *strings, const uint8_t lengths[5],
-                Parts *parts)
-{
-    Scan *scan = &parts->scan;
-    parts->distance = 0;
-    if (!size || !fastarchive_header(data, size, room->wanted, room->wanted_count, LONGEST_ATTRIBUTE, room->found,
-                                     room->attributes, scan))
-        return 0;
-    if (scan->pixel_tag) {
-        parts->distance = distance_of(room, scan, data);
-        if (!parts->distance || !scan->pixel_length || scan->pixel_length != total - scan->value_offset)
-            return 0;
-    } else if (size != total)
-        return 0;
-    Text affected[2] = {{strings, lengths[0]}, {strings + lengths[0], lengths[1]}};
-    const uint8_t *others = strings + lengths[0] + lengths[1];
-    Text *text = parts->text;
-    text[0] = uid_of(room, scan, data, SOP_CLASS);
-    text[1] = uid_of(room, scan, data, SOP_INSTANCE);
-    text[2] = uid_of(room, scan, data, STUDY);
-    text[3] = uid_of(room, scan, data, SERIES);
-    text[4] = (Text){others, lengths[2]};
-    text[5] = (Text){others + lengths[2], lengths[3]};
-    text[6] = (Text){others + lengths[2] + lengths[3], lengths[4]};
-    for (int i = 0; i < 4; i++)
-        if (!text[i].length || (i < 2 && affected[i].length && !same(text[i], affected[i])))
-            return 0;
-    return 1;
 }
 
 /*
@@ -348,12 +216,12 @@ EXPORT int fastarchive_plain_look(Room *room, const uint8_t *data, size_t size, 
                                   const uint8_t lengths[5])
 {
     Parts parts;
-    return look(room, data, size < room->most ? size : room->most, total, strings, lengths, &parts);
+    return find_parts(&room->finder, data, size < room->most ? size : room->most, total, strings, lengths, &parts);
 }
 
 /*
  * The record of the data set, received at `received`, and where it is in the room. Returns its size; 0 when the data set is not
- * plain, or should be refused. The strings are those of look().
+ * plain, or should be refused. The strings are those of find_parts().
  */
 static size_t make(Room *room, const Pieces *data, size_t size, const uint8_t *strings, const uint8_t lengths[5],
                    int64_t received, Times *times)
@@ -362,12 +230,12 @@ static size_t make(Room *room, const Pieces *data, size_t size, const uint8_t *s
     Parts parts;
     const uint8_t *first = data->pieces[0], *whole = NULL;
     Pieces one = {&whole, (uint32_t[]){(uint32_t)size}, 1};
-    if (!look(room, first, data->sizes[0], size, strings, lengths, &parts)) {
+    if (!find_parts(&room->finder, first, data->sizes[0], size, strings, lengths, &parts)) {
         if (data->count == 1)
             return 0;
         whole = first = joined(room, data); /* its header may be in several pieces */
         data = &one;
-        if (!look(room, first, size, size, strings, lengths, &parts))
+        if (!find_parts(&room->finder, first, size, size, strings, lengths, &parts))
             return 0;
     }
     const Scan scan = parts.scan;
@@ -406,7 +274,7 @@ static size_t make(Room *room, const Pieces *data, size_t size, const uint8_t *s
     to = put(to, &scan.attributes, 4);
     for (int i = 0; i < STRINGS; i++)
         to = put(to, text[i].bytes, text[i].length);
-    to = put(to, room->attributes, scan.attributes);
+    to = put(to, room->finder.attributes, scan.attributes);
     const uint8_t *stored = out + metadata;
     for (uint32_t i = 0; i < count; i++) {
         const Block *block = &blocks[i];
