@@ -2,16 +2,9 @@
  * The records of a pack dealt out to several readers by whose they are (docs/format.md, "Record"). The twin is in
  * index/harvest.py.
  */
-#include "crc.h"
 #include "native.h"
+#include "record.h"
 
-#define RECORD_FRAME 0x184D2A51u
-#define RECORD_MAGIC 0x43455246u /* "FREC" */
-#define RECORD_VERSION 1
-#define INSTANCE 1
-#define FIXED 92
-#define BLOCK 24
-#define LENGTHS 81 /* of seven strings, a byte each */
 #define LONGEST_DEALT 128
 
 static CrcTable crc_table;
@@ -23,16 +16,16 @@ __attribute__((constructor)) static void fill_crc_table(void)
 
 static int is_whole(const uint8_t *record, size_t metadata)
 {
-    return crc_of(crc_table, crc_of(crc_table, 0, record, 12), record + 16, metadata - 16) == load32(record + 12);
+    return record_crc(crc_table, record, metadata) == load32(record + RECORD_CRC);
 }
 
 /* Which of `of` readers an instance's record falls to: by its Patient ID, or its study where it has none. */
 static uint32_t dealt(const uint8_t *record, size_t metadata, uint32_t of)
 {
     static const uint8_t PATIENT_ID[] = {0x10, 0, 0x20, 0, 'L', 'O'};
-    const uint8_t *lengths = record + LENGTHS, *end = record + metadata, *whose = end;
-    size_t size = 0, at = FIXED;
-    for (int string = 0; string < 7; string++)
+    const uint8_t *lengths = record + RECORD_LENGTHS, *end = record + metadata, *whose = end;
+    size_t size = 0, at = RECORD_FIXED;
+    for (int string = 0; string < RECORD_STRINGS; string++)
         at += lengths[string];
     for (; at + sizeof PATIENT_ID <= metadata; at++)
         if (!memcmp(record + at, PATIENT_ID, sizeof PATIENT_ID)) {
@@ -54,7 +47,7 @@ static uint32_t dealt(const uint8_t *record, size_t metadata, uint32_t of)
         if (whose[byte] & 0x80 || whose[byte] == 0x1b)
             return 0;
     if (!size) {
-        size_t start = FIXED + (size_t)lengths[0] + lengths[1];
+        size_t start = RECORD_FIXED + (size_t)lengths[0] + lengths[1];
         start = start < metadata ? start : metadata;
         whose = record + start;
         size = lengths[2] < metadata - start ? lengths[2] : metadata - start;
@@ -90,15 +83,15 @@ EXPORT uint32_t fastarchive_deal(const uint8_t *piece, size_t size, uint64_t lef
     uint64_t at = 0;
     memset(reached, 0, sizeof *reached);
     while (at < left && count < most) {
-        reached->needed = FIXED;
-        if (at > size || size - at < FIXED) {
-            reached->ended = left - at < FIXED;
+        reached->needed = RECORD_FIXED;
+        if (at > size || size - at < RECORD_FIXED) {
+            reached->ended = left - at < RECORD_FIXED;
             break;
         }
         const uint8_t *record = piece + at;
         uint64_t metadata = (uint64_t)load32(record + 4) + 8, blocks = load32(record + 20), total = load64(record + 24);
         reached->ended = load32(record) != RECORD_FRAME || load32(record + 8) != RECORD_MAGIC ||
-                         load16(record + 16) != RECORD_VERSION || metadata < FIXED + BLOCK * blocks || total < metadata ||
+                         load16(record + 16) != RECORD_VERSION || metadata < RECORD_FIXED + RECORD_BLOCK * blocks || total < metadata ||
                          total > left - at;
         if (reached->ended)
             break;

@@ -3,10 +3,10 @@
 #define FASTARCHIVE_INSTANCE_H
 
 #include "headers.h"
+#include "record.h"
 
 #define BLOCK_SIZE (1u << 20) /* bytes of pixels in a block, and of a data set, at most */
 #define MOST_WANTED 512u      /* tags */
-#define STRINGS 7
 
 typedef struct {
     const uint8_t *bytes;
@@ -21,10 +21,10 @@ typedef struct {
     uint8_t *attributes; /* where those that a record has are copied to */
 } Finder;
 
-/* What a record is made from. The texts: SOP class, instance, study, series, transfer syntax, calling and called AE title. */
+/* What a record is made from. */
 typedef struct {
     Scan scan;
-    Text text[STRINGS];
+    Text text[RECORD_STRINGS];
     size_t distance; /* 0: there are no pixels */
 } Parts;
 

@@ -5,8 +5,8 @@
  */
 #define _GNU_SOURCE /* preadv2() */
 #include "blake3.h"
-#include "crc.h"
 #include "native.h"
+#include "record.h"
 #include "unpack.h"
 
 #include <sys/uio.h>
@@ -14,20 +14,9 @@
 #define MOST (1u << 20)          /* bytes of a data set */
 #define LONGEST_ROW (64u << 10)  /* bytes of a row of pixels */
 #define TILE (16u << 10)         /* bytes of pixels that are restored, digested and copied while in the first-level cache */
-#define FIXED 92u
-#define BLOCK_ENTRY 24u
-#define RAW_HEAD 8u
-#define STRINGS 7
 #define TRANSFER_SYNTAX 4        /* of the strings */
-#define RECORD_FRAME 0x184D2A51u
-#define RECORD_MAGIC 0x43455246u /* FREC */
-#define RECORD_VERSION 1
 #define MOVED 1                  /* a flag: 16 bytes say from where */
 #define ORIGIN 16u
-#define DIGEST_BLAKE3 1
-enum { INSTANCE = 1, QUARANTINED = 3 };
-enum { RAW = 0, ZSTD = 1 };
-enum { NONE = 0, ROWS = 2 };
 
 #define HEADERS 12u /* of a P-DATA-TF with one PDV */
 #define P_DATA_TF 4
@@ -200,27 +189,27 @@ typedef struct {
 /* Whether `size` bytes are a whole record of a data set of `length` bytes in that transfer syntax, its metadata undamaged. */
 static int read_record(const Room *room, size_t size, size_t length, const uint8_t *syntax, size_t syntax_length, Record *record)
 {
-    const uint8_t *start = room->record, *lengths = start + 81;
+    const uint8_t *start = room->record, *lengths = start + RECORD_LENGTHS;
     uint64_t metadata = (uint64_t)load32(start + 4) + 8, count = load32(start + 20), strings = 0, before = 0;
     if (load32(start) != RECORD_FRAME || load32(start + 8) != RECORD_MAGIC || load16(start + 16) != RECORD_VERSION ||
-        metadata < FIXED || metadata > size || load64(start + 24) != size || load64(start + 40) != length ||
-        load32(start + 12) != crc_of(room->crc, crc_of(room->crc, 0, start, 12), start + 16, metadata - 16))
+        metadata < RECORD_FIXED || metadata > size || load64(start + 24) != size || load64(start + 40) != length ||
+        load32(start + RECORD_CRC) != record_crc(room->crc, start, metadata))
         return 0;
-    for (int i = 0; i < STRINGS; i++) {
+    for (int i = 0; i < RECORD_STRINGS; i++) {
         strings += lengths[i];
         before += i < TRANSFER_SYNTAX ? lengths[i] : 0;
     }
     uint8_t kind = start[18], flags = start[19];
     if ((kind != INSTANCE && kind != QUARANTINED) || (flags & ~MOVED) || start[80] != DIGEST_BLAKE3 ||
-        FIXED + strings + load32(start + 88) + (flags ? ORIGIN : 0) + BLOCK_ENTRY * count != metadata ||
-        lengths[TRANSFER_SYNTAX] != syntax_length || memcmp(start + FIXED + before, syntax, syntax_length))
+        RECORD_FIXED + strings + load32(start + 88) + (flags ? ORIGIN : 0) + RECORD_BLOCK * count != metadata ||
+        lengths[TRANSFER_SYNTAX] != syntax_length || memcmp(start + RECORD_FIXED + before, syntax, syntax_length))
         return 0;
     record->stored = start + metadata;
-    record->blocks = record->stored - BLOCK_ENTRY * count;
+    record->blocks = record->stored - RECORD_BLOCK * count;
     record->count = (uint32_t)count;
     uint64_t total = metadata;
     for (uint32_t i = 0; i < record->count; i++)
-        total += load32(record->blocks + BLOCK_ENTRY * i);
+        total += load32(record->blocks + RECORD_BLOCK * i);
     return total == size;
 }
 
@@ -235,18 +224,18 @@ EXPORT size_t fastarchive_outgoing(Room *room, int fd, int64_t offset, size_t si
 {
     Record record;
     struct iovec into = {room->record, size};
-    if (size < FIXED || size > sizeof room->record || !length || length > MOST || length & 1 || !longest ||
+    if (size < RECORD_FIXED || size > sizeof room->record || !length || length > MOST || length & 1 || !longest ||
         preadv2(fd, &into, 1, offset, RWF_NOWAIT) != (ssize_t)size ||
         !read_record(room, size, length, syntax, syntax_length, &record))
         return 0;
     Message message = {&room->hash, out, length, 0, longest, context};
     blake3_begin(message.hash);
-    for (uint32_t i = 0; i < record.count; i++, record.blocks += BLOCK_ENTRY) {
+    for (uint32_t i = 0; i < record.count; i++, record.blocks += RECORD_BLOCK) {
         if (!put_block(room, &message, record.blocks, record.stored))
             return 0;
         record.stored += load32(record.blocks);
     }
     uint8_t digest[32];
     blake3_end(message.hash, digest);
-    return message.left || memcmp(digest, room->record + 48, 32) ? 0 : (size_t)(message.to - out);
+    return message.left || memcmp(digest, room->record + RECORD_DIGEST, 32) ? 0 : (size_t)(message.to - out);
 }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-from mmap import mmap
 from pathlib import Path
 from typing import Final
 
 from fastarchive.native.loading import library
+from fastarchive.native.memory import Pages
 from fastarchive.native.zstd import zstd_library
 
 __all__ = ["LEAST_FRAGMENT", "MOST", "OutgoingInstances", "Space", "outgoing_instances"]
@@ -26,12 +26,12 @@ _ROOM: Final = _HEAD + MOST + _HEADERS * (MOST // LEAST_FRAGMENT + 1)
 class Space:
     """Memory for a C-STORE request in PDUs, one at a time: the command set and the data set next to each other."""
 
-    __slots__ = ("_end", "_start", "address", "view")
+    __slots__ = ("_end", "_pages", "address", "view")
 
     def __init__(self) -> None:
-        memory = mmap(-1, _ROOM)  # a page is there once it is used
-        self.view = memoryview(memory)
-        self.address = ctypes.addressof(ctypes.c_char.from_buffer(memory)) + _HEAD
+        self._pages = Pages(_ROOM)
+        self.view = self._pages.view
+        self.address = self._pages.address + _HEAD
         """Where the PDUs of the data set begin."""
         self._end = 0
 
@@ -57,9 +57,9 @@ class OutgoingInstances:
         zstd.ZSTD_createDCtx.restype = pointer
         native.fastarchive_outgoing_room.restype = size
         native.fastarchive_outgoing_prepare.argtypes = (pointer, pointer, pointer)
-        memory = mmap(-1, native.fastarchive_outgoing_room())
-        self._kept = (zstd, memory)
-        self._room = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        pages = Pages(native.fastarchive_outgoing_room())
+        self._kept = (zstd, pages)
+        self._room = pages.address
         decompress = ctypes.cast(zstd.ZSTD_decompressDCtx, pointer)
         native.fastarchive_outgoing_prepare(self._room, decompress, zstd.ZSTD_createDCtx())
         self._read = native.fastarchive_outgoing

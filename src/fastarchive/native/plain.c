@@ -5,26 +5,16 @@
  */
 #define _POSIX_C_SOURCE 200809L /* clock_gettime() */
 #include "blake3.h"
-#include "crc.h"
 #include "instance.h"
 #include "native.h"
+#include "record.h"
 #include "rows.h"
 
 #include <time.h>
 
-#define FIXED 92u
-#define BLOCK_ENTRY 24u
-#define RAW_HEAD 8u
 #define CHECKSUM 8u
-#define RECORD_FRAME 0x184D2A51u
-#define RAW_FRAME 0x184D2A52u
-#define RECORD_VERSION 1
-#define INSTANCE 1
-#define DIGEST_BLAKE3 1
 #define DRAWING 8u
 #define WORTHWHILE 0.97 /* of its size that a block must go below to be worth it */
-enum { RAW = 0, ZSTD = 1 };
-enum { NONE = 0, ROWS = 2 };
 
 /* zstd's ZSTD_compress2(); fails with a size no block has. */
 typedef size_t (*Compress)(void *context, void *out, size_t room, const void *data, size_t size);
@@ -82,11 +72,11 @@ static size_t lay_out(Room *room, uint8_t *memory, size_t most)
     return at;
 }
 
-/* Bytes of memory, aligned to 64, for data sets of at most `most` bytes; 0 if they are too large. */
+/* Bytes of memory, aligned to 64, for data sets of at most `most` bytes, which is BLOCK_SIZE at most. */
 EXPORT size_t fastarchive_plain_room(size_t most)
 {
     Room room;
-    return most > BLOCK_SIZE ? 0 : lay_out(&room, NULL, most);
+    return lay_out(&room, NULL, most);
 }
 
 /* Prepare that memory. `wanted`: the tags of a record's attributes, ascending. Returns 0 if there are too many. */
@@ -247,8 +237,8 @@ static size_t make(Room *room, const Pieces *data, size_t size, const uint8_t *s
     const uint8_t *frame = digest_and_filter(room, data, scan.value_offset, scan.pixel_length, parts.distance, digest,
                                              &frame_size, &times->digest_time);
 
-    size_t metadata = FIXED + scan.attributes + BLOCK_ENTRY * count;
-    for (int i = 0; i < STRINGS; i++)
+    size_t metadata = RECORD_FIXED + scan.attributes + RECORD_BLOCK * count;
+    for (int i = 0; i < RECORD_STRINGS; i++)
         metadata += text[i].length;
     blocks[0].raw = scan.value_offset;
     uint8_t *at = encode_plain(room, &blocks[0], first, out + metadata);
@@ -258,7 +248,7 @@ static size_t make(Room *room, const Pieces *data, size_t size, const uint8_t *s
     }
     size_t total = (size_t)(at - out);
 
-    uint32_t start[4] = {RECORD_FRAME, (uint32_t)metadata - 8, 0x43455246u /* FREC */, 0};
+    uint32_t start[4] = {RECORD_FRAME, (uint32_t)metadata - 8, RECORD_MAGIC, 0};
     uint16_t version = RECORD_VERSION;
     uint8_t kind[2] = {INSTANCE, 0};
     uint64_t sizes[3] = {total, (uint64_t)received, size};
@@ -269,10 +259,10 @@ static size_t make(Room *room, const Pieces *data, size_t size, const uint8_t *s
     to = put(to, sizes, 24);
     to = put(to, digest, 32);
     *to++ = DIGEST_BLAKE3;
-    for (int i = 0; i < STRINGS; i++)
+    for (int i = 0; i < RECORD_STRINGS; i++)
         *to++ = (uint8_t)text[i].length;
     to = put(to, &scan.attributes, 4);
-    for (int i = 0; i < STRINGS; i++)
+    for (int i = 0; i < RECORD_STRINGS; i++)
         to = put(to, text[i].bytes, text[i].length);
     to = put(to, room->finder.attributes, scan.attributes);
     const uint8_t *stored = out + metadata;
@@ -287,8 +277,8 @@ static size_t make(Room *room, const Pieces *data, size_t size, const uint8_t *s
         to = put(to, &block->distance, 4);
         to = put(to, checksum, CHECKSUM);
     }
-    uint32_t crc = crc_of(room->crc, crc_of(room->crc, 0, out, 12), out + 16, metadata - 16);
-    memcpy(out + 12, &crc, 4);
+    uint32_t crc = record_crc(room->crc, out, metadata);
+    memcpy(out + RECORD_CRC, &crc, 4);
     times->compress_time = now() - started - times->digest_time;
     return total;
 }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Collection, Sequence
-from mmap import mmap
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from fastarchive.native.loading import library
+from fastarchive.native.memory import Pages
 from fastarchive.native.zstd import zstd_library
 
 __all__ = ["MOST", "Made", "PlainRecords", "plain_records"]
@@ -50,15 +50,13 @@ class PlainRecords:
         context = zstd.ZSTD_createCCtx()
         zstd.ZSTD_CCtx_setParameter(context, _COMPRESSION_LEVEL, 1)
         tags = (ctypes.c_uint32 * len(stored))(*sorted(stored))
-        memory = mmap(-1, native.fastarchive_plain_room(most) or 1)  # a processor's page is there once it is used
-        self._room = room = ctypes.c_char.from_buffer(memory)
-        self._address = address = ctypes.addressof(room)
+        pages = Pages(native.fastarchive_plain_room(most))
+        self._address = pages.address
         compress = ctypes.cast(zstd.ZSTD_compress2, pointer)
-        if most > MOST or not native.fastarchive_plain_prepare(address, most, compress, context, tags, len(tags)):
-            raise OSError("there are more tags to store, or larger data sets, than there is room for")
-        self.most: Final = most
-        self._zstd = zstd
-        self._out = memoryview(memory)[native.fastarchive_plain_place(address) :]
+        if not native.fastarchive_plain_prepare(pages.address, most, compress, context, tags, len(tags)):
+            raise OSError("there are more tags to store than there is room for")
+        self._kept = (zstd, pages)
+        self._out = pages.view[native.fastarchive_plain_place(pages.address) :]
         self._times = (ctypes.c_uint64 * 2)()
         self._look = native.fastarchive_plain_look
         self._look.argtypes = (pointer, text, size, size, text, text)
