@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterable
@@ -73,7 +72,7 @@ class Index:
         self._mirror = mirror
         self._own = own or OwnPacks()
         self._path = directory / INDEX
-        self._meta = str(self._path / "meta.json")
+        self._meta = self._path / "meta.json"
         self.renewed_apart: Final = renewed_apart
         self._lock = threading.Lock()
         self._renewing = threading.Lock()
@@ -197,18 +196,7 @@ class Index:
             if before.is_merged:
                 tail.changes()
             with self._lock:
-                self._stamp = stamp
-                if not self._goes_on(snapshot):
-                    reader.close()
-                    return False
-                if self._follower.positions.covers_all(snapshot.positions):
-                    tail.add(_beyond(before.records[seen:], snapshot))
-                else:
-                    self._follow(snapshot)
-                    tail = Tail(snapshot, reader)
-                self._reader.close()
-                self._reader, self._snapshot, self._tail, self._view = reader, snapshot, tail, None
-            return True
+                return self._go_on(stamp, snapshot, reader, tail, seen)
 
     def close(self) -> None:
         """Let go of files; views handed out before stay usable."""
@@ -218,7 +206,7 @@ class Index:
 
     def _refresh_promptly(self) -> bool:
         """Whether everything that is durable is known now, and no more than a moment was spent on it."""
-        if not self.renewed_apart or self._stamp is None:
+        if self._opens_commits:
             now = time.monotonic()
             if now >= self._look_at:  # the tail tells all that a commit since then would
                 self._look_at = now + _LOOK_SECONDS
@@ -234,13 +222,18 @@ class Index:
     def _committed(self) -> _Stamp | None:
         """What tells one commit of the index from another; None when there is none."""
         try:
-            status = os.stat(self._meta)  # noqa: PTH116  # on the way of every C-STORE
+            status = self._meta.stat()
         except OSError:
             return None
         return status.st_mtime_ns, status.st_ino, status.st_dev
 
+    @property
+    def _opens_commits(self) -> bool:
+        """Whether it is for whoever stores or asks to open the next commit."""
+        return not self.renewed_apart or self._stamp is None
+
     def _refresh(self) -> None:
-        if not self.renewed_apart or self._stamp is None:
+        if self._opens_commits:
             self._look_for_commit()
         poll = self._follower.poll
         while records := poll(_POLL_LIMIT):
@@ -252,40 +245,36 @@ class Index:
     def _look_for_commit(self) -> None:
         """Go on from the commit that is there now, if it is a new one, usable, and no step back."""
         stamp = self._committed()
-        if stamp == self._stamp:
-            return
-        snapshot = self._opened() if stamp is not None else None
-        if snapshot is None:
-            self._stamp = stamp if stamp is None else self._stamp
-            return
-        self._stamp = stamp
-        if not self._goes_on(snapshot):
-            return
-        records: Iterable[tuple[Location, Record]] = ()
-        if self._follower.positions.covers_all(snapshot.positions):
-            records = _beyond(self._tail.records, snapshot)
-        else:
-            self._follow(snapshot)
-        self._reader.forget_removed()
-        self._snapshot = snapshot
-        self._tail = Tail(snapshot, self._reader)
-        self._tail.add(records)
-        self._view = None
+        if stamp is None:
+            self._stamp = None
+        elif stamp != self._stamp:
+            snapshot = self._opened()
+            if snapshot is not None:
+                reader = RecordReader(self._directory, self._mirror)
+                self._go_on(stamp, snapshot, reader, Tail(snapshot, reader), 0)
 
-    def _goes_on(self, snapshot: Snapshot) -> bool:
-        """Whether a commit is no step back from the one in use: of an index made anew one may be."""
+    def _go_on(self, stamp: _Stamp, snapshot: Snapshot, reader: RecordReader, tail: Tail, seen: int) -> bool:
+        """Go on from a commit, unless that is a step back; whether it wasn't. With the lock.
+
+        tail: what lies beyond it of the first `seen` records beyond the commit before; it reads with `reader`.
+        """
+        self._stamp = stamp
         if self._made_anew:  # wait until it has caught up
             # It never read the packs that were compacted away before it was made.
             present = set(list_packs(self._directory))
             if not snapshot.positions.covers_all(self._snapshot.positions, present):
+                reader.close()
                 return False
             self._made_anew = False
+        if self._follower.positions.covers_all(snapshot.positions):
+            tail.add(_beyond(self._tail.records[seen:], snapshot))
+        else:  # it knows more than was read
+            self._follower.close()
+            self._follower = Follower(self._directory, snapshot.positions, mirror=self._mirror, own=self._own)
+            tail = Tail(snapshot, reader)
+        self._reader.close()
+        self._reader, self._snapshot, self._tail, self._view = reader, snapshot, tail, None
         return True
-
-    def _follow(self, snapshot: Snapshot) -> None:
-        """Read the log from where a commit ends that knows more than was read."""
-        self._follower.close()
-        self._follower = Follower(self._directory, snapshot.positions, mirror=self._mirror, own=self._own)
 
     def _opened(self) -> Snapshot | None:
         """The commit that is there now; None if it can't be used, or was found unusable a moment ago."""
@@ -312,11 +301,11 @@ class Index:
         if self._index is None or directory != self._inode:
             self._index = tantivy.Index.open(str(self._path))
             self._inode = directory
-        meta = (self._path / "meta.json").read_bytes()
+        meta = self._meta.read_bytes()
         self._index.reload()
         searcher = self._index.searcher()
         # The list of segments is the searcher's if it was the same before and after.
-        same = meta == (self._path / "meta.json").read_bytes()
+        same = meta == self._meta.read_bytes()
         stores = Stores(self._path, meta, self._snapshot.stores) if same else None
         return Snapshot(searcher, self._snapshot, stores=stores)
 
