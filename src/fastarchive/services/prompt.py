@@ -49,13 +49,16 @@ class PromptStores:
         self._alarm: asyncio.TimerHandle | None = None
 
     def begin(self, one: _UnderWay) -> None:
-        """An instance was admitted. All that come before the event loop waits again go to the log together."""
+        """An instance is on its way."""
         self._under_way[one] = None
+        if self._alarm is None and self.context.limits.store_seconds:
+            self._alarm = self._loop.call_later(self.context.limits.store_seconds, self._look)
+
+    def flush_soon(self) -> None:
+        """An instance was admitted. All that come before the event loop waits again go to the log together."""
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
-        if self._alarm is None and self.context.limits.store_seconds:
-            self._alarm = self._loop.call_later(self.context.limits.store_seconds, self._look)
 
     def _flush(self) -> None:
         self._flushing = False
@@ -138,7 +141,9 @@ class _Association:
             arrival.end()
             return False
         stores.begin(one)
-        if not is_small:
+        if is_small:
+            stores.flush_soon()
+        else:
             context.ingest.submit(partial(plain.finish, one, pieces, sender))
         return True
 

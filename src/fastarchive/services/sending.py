@@ -130,9 +130,8 @@ class Sender:
                 self._large = instance, ready.presentation
                 return None
             else:
-                self._message_id = self._message_id % 0xFFFF + 1
                 templates = self._templates_of(ready.presentation)
-                head, expected = templates.exchange(self._message_id, instance.sop_instance)
+                head, expected = templates.exchange(self._next_message_id(), instance.sop_instance)
                 self._carrier.expect(expected)
                 self._under_way = instance, templates
                 self._context.metrics.count_sent(self._service, ready.size)
@@ -168,11 +167,14 @@ class Sender:
             move_originator_message_id=originator.message_id if originator else None,
         )
 
+    def _next_message_id(self) -> int:
+        self._message_id = self._message_id % 0xFFFF + 1
+        return self._message_id
+
     async def _send_large(self, instance: Instance, presentation: PresentationContext) -> None:
         """One C-STORE request and its response, as the transport has room for it."""
-        self._message_id = self._message_id % 0xFFFF + 1
         carrier = self._carrier
-        request = self._requests(instance.sop_class).encode(self._message_id, instance.sop_instance)
+        request = self._requests(instance.sop_class).encode(self._next_message_id(), instance.sop_instance)
         pieces = Pieces(self._context, instance, presentation.transfer_syntax)
         try:
             await carrier.send_encoded(presentation.id, request, pieces.read())
