@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import struct
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +36,7 @@ from bench.requestor import (
     decode_command,
     encode_command,
 )
+from bench.sampling import Sampling
 
 MULTI_FRAME_GRAYSCALE_WORD = "1.2.840.10008.5.1.4.1.1.7.3"
 """Multi-frame Grayscale Word Secondary Capture Image Storage."""
@@ -227,33 +227,29 @@ class ProcessMemory:
 
     def __init__(self, root: int, interval: float = 0.05) -> None:
         self._root = root
-        self._interval = interval
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, name="memory sampler", daemon=True)
+        self._sampling = Sampling(self._look, interval)
         self.idle: dict[int, int] = {}
         self.peak: dict[int, int] = {}
 
     def __enter__(self) -> Self:
         self.idle = self.now()
         self.peak = dict(self.idle)
-        self._thread.start()
+        self._sampling.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._sampling.stop()
 
     def now(self) -> dict[int, int]:
         """{process id: proportional set size in bytes}."""
         found = {pid: footprint((pid,)).size for pid in tree(self._root)}
         return {pid: size for pid, size in found.items() if size}
 
-    def _sample(self) -> None:
-        while not self._stop.wait(self._interval):
-            for pid, size in self.now().items():
-                self.peak[pid] = max(self.peak.get(pid, 0), size)
+    def _look(self) -> None:
+        for pid, size in self.now().items():
+            self.peak[pid] = max(self.peak.get(pid, 0), size)
 
     def growth(self) -> list[float]:
         """How much each process grew at most, MiB, the largest first."""

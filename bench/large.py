@@ -28,6 +28,7 @@ from bench.process import percentile, processor_seconds, wait_idle
 from bench.questions import Question, unique_key
 from bench.report import figure, progress, table, write_json
 from bench.requestor import STUDY_ROOT_FIND, Context, Requestor
+from bench.sampling import Sampling
 from bench.scenario import Scenario, StoreWork
 
 _CANCELLED: Final = 0xFE00
@@ -242,24 +243,20 @@ class _Peak:
     """The most memory a process tree has while a `with` block runs, looked at four times a second."""
 
     def __init__(self, pid: int) -> None:
-        self.bytes = 0
-        self._pid = pid
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._watch = MemoryWatch(pid)
+        self._sampling = Sampling(self._watch.look, 0.25)
 
-    def _watch(self) -> None:
-        watch = MemoryWatch(self._pid)
-        while not self._stop.wait(0.25):
-            watch.look()
-            self.bytes = watch.peak
+    @property
+    def bytes(self) -> int:
+        """So far."""
+        return self._watch.peak
 
     def __enter__(self) -> _Peak:
-        self._thread.start()
+        self._sampling.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._sampling.stop()
 
 
 def ask_while_storing(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from types import TracebackType
 from typing import Self
 
 from bench.memory import MemoryWatch
 from bench.process import processor_seconds, wait_idle
+from bench.sampling import Sampling
 
 
 class Meter:
@@ -20,17 +20,17 @@ class Meter:
     def __init__(self, root: int | None, *, interval: float = 0.1, settle: float = 15.0) -> None:
         """root: process id of the server; None for a server elsewhere, of which nothing is known."""
         self._root = root
-        self._interval = interval
         self._settle = settle
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, name="memory sampler", daemon=True)
+        self._watch = None if root is None else MemoryWatch(root)
+        self._sampling = Sampling(self._look, interval)
         self.processor = 0.0
         self.peak_memory = 0
 
     def __enter__(self) -> Self:
         if self._root is not None:
             self._before = processor_seconds(self._root)
-            self._thread.start()
+            self._look()
+            self._sampling.start()
         return self
 
     def __exit__(
@@ -40,15 +40,10 @@ class Meter:
             return
         if kind is None:
             wait_idle(self._root, self._settle)
-        self._stop.set()
-        self._thread.join()
+        self._sampling.stop()
         self.processor = processor_seconds(self._root) - self._before
 
-    def _sample(self) -> None:
-        assert self._root is not None
-        watch = MemoryWatch(self._root)
-        while True:
-            watch.look()
-            self.peak_memory = watch.peak
-            if self._stop.wait(self._interval):
-                return
+    def _look(self) -> None:
+        assert self._watch is not None
+        self._watch.look()
+        self.peak_memory = self._watch.peak

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Self
 
 from bench.memory import MemoryWatch
 from bench.process import processor_seconds, tree
+from bench.sampling import Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +68,13 @@ class Monitor:
         self.samples: list[Sample] = []
         self._root = root
         self._watch = None if root is None else MemoryWatch(root)
-        self._interval = interval
         self._inventory = inventory
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
+        self._sampling = Sampling(self._look, interval)
 
     def __enter__(self) -> Self:
         if self._root is not None:
             self._look()
-            self._thread.start()
+            self._sampling.start()
         return self
 
     def __exit__(
@@ -84,13 +82,8 @@ class Monitor:
     ) -> None:
         if self._root is None:
             return
-        self._stop.set()
-        self._thread.join()
+        self._sampling.stop()
         self._look()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._interval):
-            self._look()
 
     def _look(self) -> None:
         assert self._root is not None and self._watch is not None
