@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -44,8 +45,8 @@ def request(message_id: int, uid: str) -> Command:
 
 
 def response(message_id: int, uid: str, **more: object) -> Command:
-    said: dict[str, object] = {"affected_sop_class": CT, "affected_sop_instance": uid, "status": 0, **more}
-    return replace(Command(field=CommandField.C_STORE_RSP, responding_to=message_id), **said)  # type: ignore[arg-type]
+    said: dict[str, Any] = {"affected_sop_class": CT, "affected_sop_instance": uid, "status": 0, **more}
+    return replace(Command(field=CommandField.C_STORE_RSP, responding_to=message_id), **said)
 
 
 def in_pdus(command: Command, context: int = 3, longest: int = LONGEST) -> bytes:

@@ -233,7 +233,7 @@ class _Acceptor:
         self._changed.set()
         self._changed = anyio.Event()
         title = agreed.request.calling_ae if agreed is not None else ""
-        self._observer.closed(title, connection.outcome, connection.received, connection.sent)
+        self._observer.closed(title, connection.outcome, connection.received, connection.out.sent)
         if agreed is None and connection.rejection is None and connection.received:
             reason = connection.inbox.error or connection.outcome
             logger.warning("no association with %s: %s", peer[0], reason)

@@ -82,12 +82,12 @@ class Association:
     @property
     def given(self) -> int:
         """Bytes that were handed over to be sent so far."""
-        return self._connection.sent
+        return self._connection.out.sent
 
     @property
     def taken(self) -> int:
         """Those of them that the network has taken: their memory is not looked at any more."""
-        return self._connection.sent - self._connection.unsent
+        return self._connection.out.sent - self._connection.out.unsent
 
     def cancelled(self, message_id: int) -> bool:
         """Whether the peer has cancelled (C-CANCEL-RQ) the request of that Message ID now under way. Seen as it
@@ -149,22 +149,24 @@ class Association:
             self._may_send()
             head = frame_command(context_id, command, self.longest_fragment)
             if data_set is None:
-                self._connection.write([head])
+                self._connection.out.write([head])
             elif isinstance(data_set, Piece) and len(data_set) <= _BATCH:
-                self._connection.write([head, *frame_data_set(context_id, data_set, self.longest_fragment, last=True)])
+                self._connection.out.write(
+                    [head, *frame_data_set(context_id, data_set, self.longest_fragment, last=True)]
+                )
             elif isinstance(data_set, (list, tuple)) and sum(map(len, data_set)) <= _BATCH:
                 parts: list[Piece] = [head]
                 final = len(data_set) - 1
                 for number, piece in enumerate(data_set):
                     parts += frame_data_set(context_id, piece, self.longest_fragment, last=number == final)
-                self._connection.write(parts)
+                self._connection.out.write(parts)
             else:
                 try:
                     await self._send_pieces(context_id, head, data_set)
                 except BaseException:
                     self._connection.abort()
                     raise
-            await self._connection.drain()
+            await self._connection.out.drain()
 
     async def _send_pieces(
         self, context_id: int, head: bytes, data_set: Piece | Iterable[Piece] | AsyncIterable[Piece]
@@ -175,12 +177,12 @@ class Association:
         async for piece in _pieces(data_set):
             if pending:
                 parts += frame_data_set(context_id, pending, longest, last=False)
-                connection.write(parts)
+                connection.out.write(parts)
                 parts = []
-                await connection.drain()
+                await connection.out.drain()
             pending = piece
         parts += frame_data_set(context_id, pending, longest, last=True)
-        connection.write(parts)
+        connection.out.write(parts)
 
     def answer(self, response: bytes) -> None:
         """Answer what `prompt` took on, with a message in PDUs; nothing happens when the association is over."""
@@ -191,8 +193,8 @@ class Association:
         streams of C-FIND answers. Raises AssociationAborted, AssociationTimeout."""
         async with self._sending:
             self._may_send()
-            self._connection.write([messages])
-            await self._connection.drain()
+            self._connection.out.write([messages])
+            await self._connection.out.drain()
 
     def expect(self, response: bytes) -> None:
         """Of a `response` in a PDU, if it is what comes next, exchange() tells with None; an empty one is none."""
@@ -222,10 +224,10 @@ class Association:
             nonlocal following, failure
             try:
                 following = answered(command)
-                if following is not None and not connection.is_full and sum(map(len, following)) <= _BATCH:
+                if following is not None and not connection.out.is_full and sum(map(len, following)) <= _BATCH:
                     if command is not None:  # else the association is on
                         self._may_send()
-                    connection.write(following)
+                    connection.out.write(following)
                     return
             except Exception as error:  # it is raised in the task that waits
                 following, failure = None, error
@@ -235,9 +237,9 @@ class Association:
             try:
                 while following is not None:
                     self._may_send()
-                    connection.write(following)
+                    connection.out.write(following)
                     inbox.listener = hear
-                    await connection.drain()
+                    await connection.out.drain()
                     while inbox.listener is not None and (early := inbox.take()) is not None:
                         hear(early.command)
                     while inbox.listener is not None:
@@ -245,7 +247,7 @@ class Association:
                         if inbox.release_requested and not connection.machine.within_message:
                             connection.answer_release()
                             raise AssociationAborted("released in place of a response")
-                    await connection.drain()
+                    await connection.out.drain()
             finally:
                 inbox.listener = None
                 connection.expected = b""

@@ -1,4 +1,4 @@
-"""A socket under a Machine: reads into events, intent into writes, flow control both ways, and every timer.
+"""A socket under a Machine: reads into events, intent into writes, flow control of what is read, and every timer.
 
 An asyncio BufferedProtocol, because its callbacks cost half of what byte streams cost; anyio is above it. POSIX event
 loops only: they fill the buffer and report it in one go, so all connections of a server share one.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import inf
 from typing import cast
 
@@ -38,6 +38,7 @@ from fastarchive.upperlayer.machine import PROVIDER, Machine
 from fastarchive.upperlayer.messages import Crowd, Inbox, Message
 from fastarchive.upperlayer.negotiation import Agreement
 from fastarchive.upperlayer.options import PROGRESS, Limits, Timeouts
+from fastarchive.upperlayer.outflow import Outflow
 from fastarchive.upperlayer.pdu import AssociateReject, AssociateRequest
 from fastarchive.upperlayer.states import State
 
@@ -46,7 +47,6 @@ READ_BUFFER_SIZE = 272 * 1024
 second level cache, whence the fragments are copied out at once."""
 MOST_PROMPT = 1024 * 1024
 """Bytes of a message that is offered to who answers promptly."""
-_WRITE_HIGH, _WRITE_LOW = 1024 * 1024, 256 * 1024
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux only
 
 _OPEN = (State.ESTABLISHED, State.AWAITING_LOCAL_RELEASE)  # data may arrive, or be sent
@@ -83,8 +83,6 @@ class Connection(asyncio.BufferedProtocol):
         self.agreement: Agreement | None = None
         self.outcome = "lost"
         self.received = 0
-        self.read_last = 0
-        self.sent = 0
         self._crowd = crowd or Crowd(limits.together)
         self.inbox = Inbox(limit=limits.unconsumed, on_consumed=self._consumed, crowd=self._crowd)
         loop = asyncio.get_running_loop()
@@ -101,9 +99,9 @@ class Connection(asyncio.BufferedProtocol):
         self._decide = decide
         self._transport: asyncio.Transport | None = None
         self._reading_paused = False
-        self._writable: asyncio.Future[None] | None = None  # set while the peer does not take what we write
         self._released: asyncio.Future[None] | None = None
-        self._read_mark = self._write_mark = 0  # amounts at the last progress
+        self._read_mark = 0  # received at the last progress
+        self._last_read = 0  # bytes
         self._within_message = False
         self._idle_limit = inf
         self._quiet_limit = inf
@@ -114,12 +112,13 @@ class Connection(asyncio.BufferedProtocol):
         self.expected = b""
         """A command in a PDU of which the listener is told None, if it comes next and in one piece."""
         self._deadlines = Deadlines(loop, self._expire)
+        self.out = Outflow(self.inbox, self._deadlines, timeouts.write)
 
     # -- callbacks of the event loop --------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are not derived from asyncio's
-        self._transport.set_write_buffer_limits(high=_WRITE_HIGH, low=_WRITE_LOW)
+        self.out.begin(self._transport)
         with contextlib.suppress(OSError):  # the peer may be gone already
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.machine.state is State.AWAITING_ASSOCIATE_RQ:
@@ -132,12 +131,12 @@ class Connection(asyncio.BufferedProtocol):
         self.received += nbytes
         if nbytes == len(self.expected) and self._buffer[:nbytes] == self.expected and self._hear_expected():
             return
-        self.read_last = nbytes
+        self._last_read = nbytes
         try:
             for event in self.machine.receive_data(self._buffer[:nbytes]):
                 self._handle(event)
         except RemoteProtocolError as error:
-            self._write(error.reply)
+            self.out.put(error.reply)
             self._end(AssociationAborted(str(error), source=error.source, reason=error.reason), "protocol-error")
         self._after_read()
 
@@ -154,7 +153,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def heard(self) -> bytes:
         """What the last read brought, for a listener that is told of it."""
-        return bytes(self._buffer[: self.read_last])
+        return bytes(self._buffer[: self._last_read])
 
     def eof_received(self) -> bool:
         return False  # the transport closes itself; connection_lost follows
@@ -165,21 +164,16 @@ class Connection(asyncio.BufferedProtocol):
         self.inbox.fail(AssociationAborted("connection closed", source=PROVIDER, by_peer=True))
         self.inbox.leave()
         self._settle()
-        self.resume_writing()
+        self.out.resume()
         self._deadlines.stop()
         if not self.closed.done():
             self.closed.set_result(None)
 
     def pause_writing(self) -> None:
-        self._writable = self._loop.create_future()
-        self._watch_writing()
+        self.out.pause()
 
     def resume_writing(self) -> None:
-        self._deadlines.set_writing(inf)
-        if self._writable is not None:
-            if not self._writable.done():
-                self._writable.set_result(None)
-            self._writable = None
+        self.out.resume()
 
     # -- events of the machine --------------------------------------------------------------------------------------
 
@@ -192,10 +186,10 @@ class Connection(asyncio.BufferedProtocol):
             case AssociationRequested() if self._decide is not None:
                 answer = self._decide(event.request)
                 if isinstance(answer, AssociateReject):
-                    self._write(self.machine.reject(answer))
+                    self.out.put(self.machine.reject(answer))
                     self._refuse(answer)
                 else:
-                    self._write(self.machine.accept(answer))
+                    self.out.put(self.machine.accept(answer))
                     self._establish(answer)
             case AssociationEstablished():
                 self._establish(event.agreement)
@@ -204,10 +198,10 @@ class Connection(asyncio.BufferedProtocol):
             case ReleaseRequested(collision):
                 self.inbox.release_requested = True
                 if collision and self.machine.is_requestor:
-                    self._write(self.machine.answer_release())
+                    self.out.put(self.machine.answer_release())
             case Released():
                 if self.machine.state is State.COLLISION_ACCEPTOR_AWAITING_LOCAL:
-                    self._write(self.machine.answer_release())
+                    self.out.put(self.machine.answer_release())
                 self._end(AssociationAborted("association released"), "released")
             case Aborted():
                 error = AssociationAborted(
@@ -233,8 +227,7 @@ class Connection(asyncio.BufferedProtocol):
             self.outcome = outcome
         self.inbox.fail(error)
         self._settle()
-        if self._writable is not None and not self._writable.done():
-            self._writable.set_result(None)  # who writes finds out that it is over
+        self.out.wake()
         self._close_when_due()
 
     def _settle(self) -> None:
@@ -287,7 +280,7 @@ class Connection(asyncio.BufferedProtocol):
         inbox, prompt = self.inbox, self._prompt
         if self._answering:
             return
-        if prompt is not None and inbox.is_asleep and self._writable is None:
+        if prompt is not None and inbox.is_asleep and not self.out.is_full:
             message = inbox.whole(MOST_PROMPT)
             if message is not None:
                 self._answering = True
@@ -307,7 +300,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self.machine.state is not State.ESTABLISHED:
             self.machine.send_data()
-        self._write(response)
+        self.out.put(response)
         if not self._reading_paused and not self.machine.within_message:
             self._set_idle_deadline()
         self._deliver()
@@ -366,55 +359,11 @@ class Connection(asyncio.BufferedProtocol):
         quiet_limit = self._quiet_limit if self._between_operations else inf
         self._deadlines.set_reading("idle", min(self._idle_limit, quiet_limit))
 
-    # -- writing ----------------------------------------------------------------------------------------------------
-
-    def _write(self, data: bytes) -> None:
-        if data and self._transport is not None and not self._transport.is_closing():
-            self.sent += len(data)
-            self._transport.write(data)
-
-    def write(self, parts: Sequence[bytes | memoryview]) -> None:
-        """Hand parts to the transport in one call. The caller has asked the machine."""
-        if self.inbox.error is not None:
-            raise self.inbox.error.with_traceback(None)
-        assert self._transport is not None
-        if len(parts) == 1:
-            self.sent += len(parts[0])
-            self._transport.write(parts[0])
-            return
-        size = sum(map(len, parts))
-        self.sent += size
-        if size <= 16384:  # copying is cheaper than a vector
-            self._transport.write(b"".join(parts))
-        else:
-            self._transport.writelines(parts)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the peer takes what is written more slowly than it is written: drain() waits then."""
-        return self._writable is not None
-
-    async def drain(self) -> None:
-        """Until the transport has room. Raises what the association ended with, if it did."""
-        if self._writable is not None:
-            await asyncio.shield(self._writable)
-        if self.inbox.error is not None:
-            raise self.inbox.error.with_traceback(None)
-
-    def _watch_writing(self) -> None:
-        self._write_mark = self.unsent
-        self._deadlines.set_writing(self.timeouts.write)
-
-    @property
-    def unsent(self) -> int:
-        """Bytes of what was written that the transport still holds."""
-        return self._transport.get_write_buffer_size() if self._transport is not None else 0
-
     # -- establishing and ending ------------------------------------------------------------------------------------
 
     async def request(self, request: AssociateRequest) -> Agreement:
         """Propose an association. Raises AssociationRejected, AssociationAborted, AssociationTimeout."""
-        self._write(self.machine.request(request))
+        self.out.put(self.machine.request(request))
         self._deadlines.set_reading("acse", self.timeouts.acse)
         agreed = await self.established
         if agreed is None:
@@ -431,7 +380,7 @@ class Connection(asyncio.BufferedProtocol):
             self.answer_release()
         elif state is State.ESTABLISHED:
             self._released = self._loop.create_future()
-            self._write(self.machine.release())
+            self.out.put(self.machine.release())
             self.inbox.close()
             self._resume_reading()
             self._deadlines.set_reading("acse", self.timeouts.acse)
@@ -439,12 +388,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def answer_release(self) -> None:
         """Answer the peer's A-RELEASE-RQ; it is for the peer to close."""
-        self._write(self.machine.answer_release())
+        self.out.put(self.machine.answer_release())
         self._end(AssociationAborted("association released"), "released")
 
     def abort(self, source: int = 0, reason: int = 0, *, error: AssociationAborted | None = None) -> None:
         """A-ABORT if there is an association to abort; every wait ends with `error`."""
-        self._write(self.machine.abort(source, reason))
+        self.out.put(self.machine.abort(source, reason))
         outcome = "timeout" if isinstance(error, AssociationTimeout) else "aborted"
         self._end(error or AssociationAborted("aborted by us", source=source, reason=reason), outcome)
 
@@ -472,9 +421,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _expire(self, timer: str) -> None:
         if timer == "write":
-            if self._write_mark - self.unsent >= PROGRESS:
-                self._watch_writing()
-            else:
+            if not self.out.goes_on():
                 self.abort(PROVIDER, error=AssociationTimeout("write"))
         elif timer == "artim":
             self.machine.artim_expired()

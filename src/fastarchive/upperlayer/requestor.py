@@ -82,7 +82,7 @@ async def connect(
         try:
             await connection.finish(patience)
         finally:
-            observer.closed(calling_ae, connection.outcome, connection.received, connection.sent)
+            observer.closed(calling_ae, connection.outcome, connection.received, connection.out.sent)
 
 
 async def _connect_socket(host: str, port: int) -> socket.socket:
