@@ -65,6 +65,8 @@ class Outcome(Enum):
     """What it says of the patient is not what its study says; it is in quarantine."""
 
 
+_UNKNOWN: Final = b""
+"""The digest of a data set before it is made."""
 _STORED: Final = frozenset({Outcome.STORED, Outcome.ALREADY_PRESENT, Outcome.REPLACED})
 
 _IDENTIFYING: Final = frozenset({PATIENT_NAME, PATIENT_ID, 0x00100030, 0x00100040})
@@ -197,11 +199,11 @@ class Admission:
             raise
         return result
 
-    def begin(self, sop_instance: str, digest: bytes, calling_ae: str) -> bool:
+    def begin(self, sop_instance: str, calling_ae: str) -> bool:
         """Take a SOP Instance UID for a record that is going to be appended, if that can be decided in a moment and the
-        instance is not stored, nor being stored. :meth:`end` must follow. Raises OSError.
+        instance is not stored, nor being stored. :meth:`end` or :meth:`withdraw` must follow. Raises OSError.
 
-        Without a digest, until one is known, others with the same UID wait to see what becomes of it."""
+        Others with the same UID wait to see what becomes of it."""
         if self._policies.quarantine_other_patients:
             return False
         with self._lock:
@@ -212,26 +214,20 @@ class Admission:
                     return False
             except NotNow:
                 return False
-            self._under_way[sop_instance] = _UnderWay(digest, self._policies.of(calling_ae))
+            self._under_way[sop_instance] = _UnderWay(_UNKNOWN, self._policies.of(calling_ae))
         return True
 
-    def know(self, sop_instance: str, digest: bytes) -> None:
-        """The digest of an instance that was begun without."""
-        with self._lock:
-            self._under_way[sop_instance].digest = digest
+    def withdraw(self, sop_instance: str) -> None:
+        """The record of this instance is not going to be appended this way."""
+        self.end([(sop_instance, None)])
 
-    def end(self, sop_instances: Iterable[str], error: Exception | None) -> None:
+    def end(self, instances: Iterable[tuple[str, Exception | None]]) -> None:
         """The records of these instances are durable and visible to every process, or were not written."""
         with self._lock:
-            ended = [(uid, self._under_way.pop(uid)) for uid in sop_instances]
-        for uid, one in ended:
-            if one.result is None:
-                continue
-            known = None if error is not None else self._index.locate(uid)
-            if known is not None:
-                one.result.set_result(Receipt(Outcome.STORED, uid, known.location))
-            else:
-                one.result.set_exception(error or LogBroken("what was stored is gone again"))
+            ended = [(self._under_way.pop(uid), error) for uid, error in instances]
+        for one, error in ended:
+            if one.result is not None:  # who waits for it looks again
+                one.result.set_exception(error or LogBroken("it is not known here what was stored"))
 
     def _append(self, encoded: EncodedRecord, intake: Intake, log: Log, result: Future[Receipt]) -> None:
         timings = dict(intake.timings)

@@ -24,7 +24,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any, BinaryIO, Final, Self
 
 from fastarchive.admission import Admission, ConflictPolicies, Outcome, Receipt
-from fastarchive.dicom.attributes import SPECIFIC_CHARACTER_SET, Level
+from fastarchive.dicom.attributes import SPECIFIC_CHARACTER_SET, STORED_TAGS, Level
 from fastarchive.dicom.charsets import CharacterSet
 from fastarchive.dicom.elements import scan_header
 from fastarchive.dicom.part10 import (
@@ -39,15 +39,16 @@ from fastarchive.index.current import Index
 from fastarchive.index.renewing import Renewing
 from fastarchive.index.view import View
 from fastarchive.index.writer import IndexBusy, IndexWriter
-from fastarchive.plain import PlainInstances, plain_instances
+from fastarchive.plain import PlainInstances
 from fastarchive.query import keywords
 from fastarchive.query.explain import Explanation
 from fastarchive.query.headers import HeaderReader, StoredHeader
-from fastarchive.store.appends import Landing, OwnPacks
+from fastarchive.store.appends import OwnPacks
 from fastarchive.store.blobs import Blobs, DamagedInstance, Reader
 from fastarchive.store.compacted import read_compacted
 from fastarchive.store.damage import DamageList
 from fastarchive.store.intake import HEADER_LIMIT, SPILL, Intake
+from fastarchive.store.line import Line, open_line
 from fastarchive.store.log import SEAL_SIZE, Log, LogStatus
 from fastarchive.store.mirror import MirrorWait
 from fastarchive.store.pack import list_packs, used_bytes
@@ -78,9 +79,14 @@ class Archive:
         resources: ExitStack,
         *,
         mirror: Path | None = None,
+        own: OwnPacks | None = None,
         conflicts: ConflictPolicies | None = None,
     ) -> None:
         self.directory = directory
+        self._mirror = mirror
+        self._own = own or OwnPacks()
+        self._plain: PlainInstances | None = None
+        self._line: Line | None = None
         self._spool = directory / "spool"
         self.index = index
         self.damage = DamageList(directory)
@@ -151,7 +157,7 @@ class Archive:
                     own=own,
                 )
                 resources.callback(log.close)
-            archive = cls(directory, index, log, resources.pop_all(), mirror=mirror, conflicts=conflicts)
+            archive = cls(directory, index, log, resources.pop_all(), mirror=mirror, own=own, conflicts=conflicts)
             archive.recovery = report
             return archive
 
@@ -215,10 +221,24 @@ class Archive:
         None when that would take more than a moment: nothing was stored then, and :meth:`submit` is to do it."""
         return self._admission.admit_promptly(intake, self._writable())
 
-    def plain_instances(self, landing: Landing) -> PlainInstances | None:
-        """The shortest way in, for one event loop; `landing` is told what became of an instance, in another thread.
-        None where there is no such way."""
-        return plain_instances(self._admission, self._writable(), landing)
+    def plain_instances(self, makers: int) -> PlainInstances | None:
+        """The shortest way in, for one event loop, with work on `makers` data sets at a time. None where there is none:
+        without a library for it, and with a mirror. Asked again, the same."""
+        log = self._writable()
+        if self._plain is None and self._mirror is None:
+            line = open_line(
+                self.directory,
+                STORED_TAGS,
+                seal_size=log.seal_size,
+                reserve_bytes=log.reserve_bytes,
+                own=self._own,
+                makers=makers,
+            )
+            if line is not None:
+                self._plain = PlainInstances(self._admission, line)
+                self._line = line
+                self._resources.callback(self._plain.close)
+        return self._plain
 
     def store(
         self,
@@ -373,7 +393,8 @@ class Archive:
 
     def log_status(self) -> LogStatus:
         """What the log of this process has done, and what it is waiting for. Raises ReadOnlyArchive."""
-        return self._writable().status()
+        status = self._writable().status()
+        return status if self._line is None else status.and_of(self._line.status())
 
     def status(self) -> dict[str, Any]:
         """Counts and sizes for people and scripts: entities by level, packs and their bytes, index tail, disk."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import itertools
 from collections.abc import Sequence
@@ -16,13 +17,50 @@ from hypothesis import strategies as st
 
 from fastarchive.dicom.attributes import STORED_TAGS
 from fastarchive.native.loading import libraries
-from fastarchive.native.plain import MOST, PlainRecords
+from fastarchive.native.plain import MOST, Rooms
 from fastarchive.store.glimpse import glimpse
 from fastarchive.store.intake import Intake, IntakeError
 from fastarchive.store.record import TornRecord, decode_record
 from tests.store.making import CT_IMAGE_STORAGE, EXPLICIT_LITTLE, element, header
 
-RECORDS = {name: PlainRecords(path, STORED_TAGS, MOST) for name, path in libraries().items()}
+
+class Records:
+    """The functions of one library."""
+
+    def __init__(self, path: Path) -> None:
+        self.rooms = Rooms(path, STORED_TAGS, MOST, 1)
+        self.native = ctypes.CDLL(str(path))
+        self.native.fastarchive_plain_record_room.restype = ctypes.c_size_t
+        self.native.fastarchive_plain_record.restype = ctypes.c_size_t
+
+    def look(self, start: bytes, size: int, strings: bytes, lengths: bytes) -> bool:
+        """Whether there is going to be a record of a data set of `size` bytes that begins with `start`."""
+        room = ctypes.c_void_p(self.rooms.addresses[0])
+        length, total = ctypes.c_size_t(len(start)), ctypes.c_size_t(size)
+        return bool(self.native.fastarchive_plain_look(room, start, length, total, strings, lengths))
+
+    def make(self, pieces: Sequence[bytes], strings: bytes, lengths: bytes, received: int) -> bytes | None:
+        """The record of the data set in these pieces; None where there is none."""
+        size, count = sum(map(len, pieces)), len(pieces)
+        where, sizes = (ctypes.c_char_p * count)(*pieces), (ctypes.c_uint32 * count)(*map(len, pieces))
+        out = ctypes.create_string_buffer(self.native.fastarchive_plain_record_room(ctypes.c_size_t(size)))
+        data, times = _Pieces(where, sizes, count), (ctypes.c_uint64 * 2)()
+        room, total = ctypes.c_void_p(self.rooms.addresses[0]), ctypes.c_size_t(size)
+        length = self.native.fastarchive_plain_record(
+            room, out, ctypes.byref(data), total, strings, lengths, ctypes.c_int64(received), times
+        )
+        return out.raw[:length] or None
+
+
+class _Pieces(ctypes.Structure):
+    _fields_ = (
+        ("pieces", ctypes.POINTER(ctypes.c_char_p)),
+        ("sizes", ctypes.POINTER(ctypes.c_uint32)),
+        ("count", ctypes.c_size_t),
+    )
+
+
+RECORDS = {name: Records(path) for name, path in libraries().items()}
 RECEIVED = 1_700_000_000_000_000_000
 TITLES = ("CT1", "FASTARCHIVE")
 
@@ -47,15 +85,16 @@ def by_python(data: bytes, sop_class: str = "", sop_instance: str = "") -> bytes
 
 
 def by_c(
-    records: PlainRecords, data: bytes, sop_class: str = "", sop_instance: str = "", *, cuts: Sequence[int] = ()
+    records: Records, data: bytes, sop_class: str = "", sop_instance: str = "", *, cuts: Sequence[int] = ()
 ) -> bytes | None:
     texts = [text.encode() for text in (sop_class, sop_instance, EXPLICIT_LITTLE, *TITLES)]
     strings, lengths = b"".join(texts), bytes(map(len, texts))
     ends = [0, *sorted(cuts), len(data)]
+    if len(data) > MOST:  # nobody may ask for more than the room is for
+        return None
     made = records.make([data[a:b] for a, b in itertools.pairwise(ends)], strings, lengths, RECEIVED)
-    if len(data) <= MOST:
-        assert records.look(data, len(data), strings, lengths) == (made is not None)
-    return made and made.record
+    assert records.look(data, len(data), strings, lengths) == (made is not None)
+    return made
 
 
 def check(data: bytes, *affected: str) -> int:

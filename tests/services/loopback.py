@@ -80,6 +80,7 @@ def serving(
                 await tasks.start(serve_it, listener)
                 ready.set()
                 await drain.wait()
+            stores.close()
 
         failure: list[BaseException] = []
 

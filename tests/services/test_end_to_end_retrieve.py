@@ -17,6 +17,7 @@ from pynetdicom.sop_class import (
 )
 
 from fastarchive.services.context import Limits
+from fastarchive.store.pack import pack_path
 from fastarchive.upperlayer import Association, Command, CommandField, ProposedContext, connect
 from tests.services.loopback import Loopback, encode, serving, slice_of
 from tests.services.scu import CT, EXPLICIT, IMPLICIT, associated, store
@@ -222,7 +223,7 @@ def test_a_damaged_instance_fails_alone_and_is_named(tmp_path: Path) -> None:
     with serving(tmp_path) as loopback:
         store(loopback, [slice_of(number=number) for number in (1, 2, 3)])
         location = loopback.archive.read(uids[1]).location
-        (pack,) = (path for path in (tmp_path / "packs").iterdir() if path.stat().st_size >= location.end)
+        pack = pack_path(tmp_path, location.pack)
         with pack.open("r+b") as file:
             file.seek(location.end - 20)
             file.write(b"\xff" * 8)

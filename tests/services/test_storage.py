@@ -13,7 +13,6 @@ import pytest
 from fastarchive.archive import Outcome, Receipt
 from fastarchive.dicom.transfer_syntaxes import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN as DEFLATED
 from fastarchive.metrics import Metrics, exposition
-from fastarchive.plain import SMALL
 from fastarchive.services import storage
 from fastarchive.services.arrivals import Arrivals
 from fastarchive.services.context import Limits, open_context
@@ -84,7 +83,7 @@ def test_small_data_sets_are_stored_without_a_thread_unless_that_takes_more_than
 
 def test_large_and_deflated_data_sets_are_stored_by_a_thread() -> None:
     archive = FakeArchive()
-    store(archive, store_request([bytes(SMALL), b"1"]))
+    store(archive, store_request([bytes(storage._SMALL), b"1"]))
     store(archive, FakeMessage(presentation(CT, DEFLATED), store_request().command, [b"deflated"]))
     assert (archive.prompt, archive.threaded) == (0, 2)
 

@@ -23,6 +23,7 @@ from fastarchive.store.pack import PACKS, PAGE, list_packs, pack_path, read_stat
 from fastarchive.store.record import Location
 from fastarchive.store.recovery import recover
 from fastarchive.store.scrub import Scrub
+from tests.store.lines import opened_line, plain_slice
 from tests.store.making import encoded
 from tests.store.power import PowerLossDisk
 
@@ -95,6 +96,35 @@ def power_loss(seed: int, directory: Path) -> int:
     with Log(after, seal_size=SEAL_SIZE) as log:
         location = log.append(encoded(99_999, b"life goes on")).result(30)
     assert Blobs(after).open(location).read() == b"life goes on"
+    return len(life.acknowledged)
+
+
+def power_loss_on_a_line(seed: int, directory: Path) -> int:
+    """The same for what threads write that need no interpreter."""
+    random = Random(seed)
+    before, after = directory / "before", directory / "after"
+    (before / PACKS).mkdir(parents=True)
+    points = random.randint(2, random.choice([12, 40, 120]))
+    disk = PowerLossDisk([before / PACKS], random, points, random.choice([0, 0, 0.05]))
+    life = Life()
+    with opened_line(before, seal_size=SEAL_SIZE, disk=disk) as plain:
+        number = 0
+        for _ in range(random.randint(1, 12)):
+            group = [
+                plain_slice(number + more, rows=random.choice([2, 20, 200])) for more in range(random.randint(1, 9))
+            ]
+            number += len(group)
+            life.contents.update(group)
+            taken = [uid for uid, data in group if plain.offer(uid, data)]
+            for stored in plain.wait_for(taken):
+                if stored.location is not None:
+                    life.acknowledged[stored.location] = stored.sop_instance
+            if disk.dead:
+                break
+        if random.random() < 0.7:
+            disk.dead = True
+    disk.lay(before / PACKS, after / PACKS)
+    check(after, life)
     return len(life.acknowledged)
 
 

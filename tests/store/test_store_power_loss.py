@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.crash_points import power_loss, power_loss_with_index, power_loss_with_mirror
+from fastarchive.native.loading import library
+from tests.store.crash_points import power_loss, power_loss_on_a_line, power_loss_with_index, power_loss_with_mirror
 
 GROUPS = 10
 POINTS = 37
@@ -22,6 +23,17 @@ def test_nothing_acknowledged_is_lost_with_the_power(group: int, memory: Path) -
         acknowledged += power_loss(seed, directory)
         shutil.rmtree(directory)
     assert acknowledged > POINTS  # it was about something
+
+
+@pytest.mark.skipif(library() is None, reason="there is no library, and so no line")
+@pytest.mark.parametrize("group", range(4))
+def test_nothing_acknowledged_on_a_line_is_lost_with_the_power(group: int, memory: Path) -> None:
+    acknowledged = 0
+    for seed in range(group * POINTS, (group + 1) * POINTS):
+        directory = memory / str(seed)
+        acknowledged += power_loss_on_a_line(seed, directory)
+        shutil.rmtree(directory)
+    assert acknowledged > POINTS
 
 
 @pytest.mark.parametrize("group", range(4))

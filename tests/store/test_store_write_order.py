@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fastarchive.native.loading import library
 from fastarchive.store.disk import Disk
 from fastarchive.store.filters import Buffer
 from fastarchive.store.log import Log, LogBroken
@@ -17,6 +18,7 @@ from fastarchive.store.pack import PACKS, PAGE, list_packs, pack_path
 from fastarchive.store.record import Location
 from fastarchive.store.recovery import recover
 from fastarchive.store.repair import heal
+from tests.store.lines import opened_line, plain_slice
 from tests.store.making import encoded
 from tests.upkeep.compaction_crashes import AllRead
 
@@ -119,7 +121,8 @@ COPYING = [
 
 @pytest.fixture(autouse=True)
 def _small_packs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Log, "_reservation", lambda *_: 0)
+    for module in ("log", "line"):
+        monkeypatch.setattr(f"fastarchive.store.{module}.reservation", lambda *_: 0)
 
 
 def fill(directory: Path, numbers: range) -> list[Location]:
@@ -217,3 +220,27 @@ def test_compaction(tmp_path: Path) -> None:
         "fsync packs",
     ]
     assert list_packs(main) == list_packs(mirror)
+
+
+@pytest.mark.skipif(library() is None, reason="there is no library, and so no line")
+def test_a_line_writes_in_the_same_order(tmp_path: Path) -> None:
+    disk = Recorder()
+    data = tmp_path / "data"
+    with opened_line(data, disk=disk) as plain:
+        plain.store(plain_slice(1))
+        first = ["lock creation.lock", "fsync data", f"fsync {tmp_path.name}", *CREATION[1:]]
+        assert disk.taken() == [*first, *GROUP]
+        plain.store(plain_slice(2))
+        assert disk.taken() == GROUP
+    assert disk.taken() == SEALING
+    with opened_line(data, disk=disk) as plain:
+        plain.store(plain_slice(3))
+        disk.taken()
+        disk.fail_sync = True
+        assert isinstance(plain.store(plain_slice(4)).error, LogBroken)
+        disk.fail_sync = False
+        plain.store(plain_slice(5))
+    done = disk.taken()
+    # Given up: cut, and settled like the pack of a process that died. The next one may come into being meanwhile.
+    assert done[:2] == ["write records", "fdatasync fails"]
+    assert "cut" in done and done[-len(SEALING) :] == SEALING

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-VERSION = 16
+VERSION = 18
 """Of the functions' signatures: a library of another version, left from before, is not loaded."""
 SOURCES = (
     "answers.c",
@@ -18,9 +18,11 @@ SOURCES = (
     "decoding.c",
     "entropy.c",
     "frames.c",
+    "group.c",
     "harvest.c",
     "headers.c",
     "instance.c",
+    "line.c",
     "outgoing.c",
     "pixels.c",
     "plain.c",
@@ -30,7 +32,7 @@ SOURCES = (
     "terms.c",
     "unpack.c",
 )
-FLAGS = ("-O3", "-std=c11", "-Wall", "-Wextra", "-fPIC", "-shared", "-fvisibility=hidden")
+FLAGS = ("-O3", "-std=c11", "-Wall", "-Wextra", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden")
 VARIANTS = {
     "baseline": (),
     "avx2": ("-march=x86-64-v3",),

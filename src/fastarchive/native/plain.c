@@ -7,6 +7,7 @@
 #include "blake3.h"
 #include "instance.h"
 #include "native.h"
+#include "plain.h"
 #include "record.h"
 #include "rows.h"
 
@@ -19,8 +20,8 @@
 /* zstd's ZSTD_compress2(); fails with a size no block has. */
 typedef size_t (*Compress)(void *context, void *out, size_t room, const void *data, size_t size);
 
-/* What one thread at a time works in. Behind it in memory lies what the pointers point to. */
-typedef struct {
+/* Behind it in memory lies what the pointers point to. */
+struct Room {
     size_t most; /* bytes of a data set */
     Compress compress;
     void *context;       /* of zstd, set to the level of headers */
@@ -28,16 +29,11 @@ typedef struct {
     uint8_t *scratch;    /* prepared */
     uint8_t *data;       /* a data set that came in pieces */
     uint8_t *frame;      /* what zstd makes */
-    uint8_t *out;        /* the record */
+    size_t frame_room;
     Finder finder;
     Blake3 hash;
     CrcTable crc;
-} Room;
-
-typedef struct {
-    uint64_t digest_time; /* nanoseconds */
-    uint64_t compress_time;
-} Times;
+};
 
 typedef struct {
     size_t stored, raw;
@@ -57,18 +53,23 @@ static size_t round_up(size_t size)
     return (size + 63) & ~(size_t)63;
 }
 
+EXPORT size_t fastarchive_plain_record_room(size_t size)
+{
+    return 2 * size + 4096;
+}
+
 /* Give out the memory behind the room: how much there must be. */
 static size_t lay_out(Room *room, uint8_t *memory, size_t most)
 {
     size_t at = round_up(sizeof *room);
-    uint8_t **parts[] = {&room->rows, &room->scratch, &room->data, &room->finder.attributes, &room->frame, &room->out};
-    size_t sizes[] = {fastarchive_rows_memory(most, most / 8), fastarchive_scratch(), most, most,
-                      most + (most >> 8) + 64, 2 * most + 4096};
-    for (int i = 0; i < 6; i++) {
+    uint8_t **parts[] = {&room->rows, &room->scratch, &room->data, &room->finder.attributes, &room->frame};
+    size_t sizes[] = {fastarchive_rows_memory(most, most / 8), fastarchive_scratch(), most, most, most + (most >> 8) + 64};
+    for (int i = 0; i < 5; i++) {
         if (memory)
             *parts[i] = memory + at;
         at += round_up(sizes[i]);
     }
+    room->frame_room = sizes[4];
     return at;
 }
 
@@ -120,23 +121,11 @@ static int worthwhile(size_t stored, size_t raw)
     return (double)stored < (double)raw * WORTHWHILE;
 }
 
-static size_t frame_room(const Room *room)
-{
-    return (size_t)(room->out - room->frame);
-}
-
 static uint8_t *encode_plain(Room *room, Block *block, const uint8_t *data, uint8_t *out)
 {
-    size_t size = room->compress(room->context, room->frame, frame_room(room), data, block->raw);
+    size_t size = room->compress(room->context, room->frame, room->frame_room, data, block->raw);
     return worthwhile(size, block->raw) ? keep_frame(block, NONE, room->frame, size, out) : keep_raw(block, data, out);
 }
-
-/* A data set as it came. */
-typedef struct {
-    const uint8_t *const *pieces;
-    const uint32_t *sizes;
-    size_t count;
-} Pieces;
 
 /* All of it side by side. */
 static const uint8_t *joined(Room *room, const Pieces *data)
@@ -181,7 +170,7 @@ static uint8_t *keep_rows(Room *room, Block *block, size_t distance, const uint8
 {
     if (size * DRAWING < block->raw) { /* no noise: its repetitions may be worth more than its differences */
         const uint8_t *pixels = joined(room, data) + header;
-        size_t plain = room->compress(room->context, room->frame, frame_room(room), pixels, block->raw);
+        size_t plain = room->compress(room->context, room->frame, room->frame_room, pixels, block->raw);
         if (plain < size)
             return worthwhile(plain, block->raw) ? keep_frame(block, NONE, room->frame, plain, out) : keep_raw(block, pixels, out);
     }
@@ -198,10 +187,6 @@ static uint8_t *put(uint8_t *out, const void *from, size_t size)
     return out + size;
 }
 
-/*
- * Whether there is going to be a record, in a room for so many, of a data set of `total` bytes that begins with
- * these.
- */
 EXPORT int fastarchive_plain_look(Room *room, const uint8_t *data, size_t size, size_t total, const uint8_t *strings,
                                   const uint8_t lengths[5])
 {
@@ -209,12 +194,8 @@ EXPORT int fastarchive_plain_look(Room *room, const uint8_t *data, size_t size, 
     return find_parts(&room->finder, data, size < room->most ? size : room->most, total, strings, lengths, &parts);
 }
 
-/*
- * The record of the data set, received at `received`, and where it is in the room. Returns its size; 0 when the data set is not
- * plain, or should be refused. The strings are those of find_parts().
- */
-static size_t make(Room *room, const Pieces *data, size_t size, const uint8_t *strings, const uint8_t lengths[5],
-                   int64_t received, Times *times)
+EXPORT size_t fastarchive_plain_record(Room *room, uint8_t *out, const Pieces *data, size_t size, const uint8_t *strings,
+                                       const uint8_t lengths[5], int64_t received, Times *times)
 {
     uint64_t started = now();
     Parts parts;
@@ -230,7 +211,7 @@ static size_t make(Room *room, const Pieces *data, size_t size, const uint8_t *s
     }
     const Scan scan = parts.scan;
     const Text *text = parts.text;
-    uint8_t *out = room->out, digest[32];
+    uint8_t digest[32];
     Block blocks[2] = {{0}};
     uint32_t count = parts.distance ? 2 : 1;
     size_t frame_size = 0;
@@ -281,31 +262,4 @@ static size_t make(Room *room, const Pieces *data, size_t size, const uint8_t *s
     memcpy(out + RECORD_CRC, &crc, 4);
     times->compress_time = now() - started - times->digest_time;
     return total;
-}
-
-/* That of a data set in one piece. */
-EXPORT size_t fastarchive_plain(Room *room, const uint8_t *data, size_t size, const uint8_t *strings, const uint8_t lengths[5],
-                                int64_t received, Times *times)
-{
-    const uint32_t sizes[1] = {(uint32_t)size};
-    return size > room->most ? 0 : make(room, &(Pieces){&data, sizes, 1}, size, strings, lengths, received, times);
-}
-
-/* That of a data set in `count` pieces, at least one. */
-EXPORT size_t fastarchive_plain_pieces(Room *room, const uint8_t *const *pieces, const uint32_t *sizes, size_t count,
-                                       const uint8_t *strings, const uint8_t lengths[5], int64_t received, Times *times)
-{
-    size_t size = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (sizes[i] > room->most - size)
-            return 0;
-        size += sizes[i];
-    }
-    return make(room, &(Pieces){pieces, sizes, count}, size, strings, lengths, received, times);
-}
-
-/* Where in the room the record is that was made last. */
-EXPORT size_t fastarchive_plain_place(const Room *room)
-{
-    return (size_t)(room->out - (const uint8_t *)room);
 }

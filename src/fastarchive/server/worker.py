@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -65,6 +66,12 @@ def share_of_memory(settings: Settings) -> int:
     return max(LEAST_MEMORY, settings.maximum_in_flight // settings.workers)
 
 
+def makers(settings: Settings) -> int:
+    """How many records one worker makes at a time: all of them together keep the CPUs busy, and no cache is shared by
+    more of them than need be."""
+    return max(1, len(os.sched_getaffinity(0)) // settings.workers)
+
+
 def timeouts(settings: Settings) -> Timeouts:
     """The settings as the upper layer takes them."""
     return Timeouts(
@@ -79,6 +86,7 @@ async def serve_dicom(
     listener: socket.socket, settings: Settings, context: ServiceContext, drain: Drain, others: Neighbours
 ) -> None:
     """Accept and serve associations until drained."""
+    stores = PromptStores(context, makers(settings))
     await serve(
         listener,
         policy=acceptor_policy(
@@ -88,7 +96,7 @@ async def serve_dicom(
             private_transfer_syntaxes=settings.private_transfer_syntaxes,
             maximum_length=settings.maximum_pdu,
         ),
-        handler=partial(handle_association, context=context, stores=PromptStores(context)),
+        handler=partial(handle_association, context=context, stores=stores),
         maximum_associations=settings.maximum_associations,
         timeouts=timeouts(settings),
         limits=Limits(together=share_of_memory(settings) // 4),
@@ -96,6 +104,7 @@ async def serve_dicom(
         drain=drain,
         neighbours=others,
     )
+    stores.close()
 
 
 async def work(control: Control, orders: Orders) -> None:

@@ -1,5 +1,5 @@
 """Plain instances answered without waking anybody: taken on by the callback that received their last byte, answered by
-the one that learns of the disk. The work on small ones is done by the first, that on others by a thread in between.
+the one that learns of the disk. The work in between is done by threads that need no interpreter.
 
 A message that does not go this way goes to :mod:`fastarchive.services.storage`, which has the reasons of every answer.
 """
@@ -7,13 +7,11 @@ A message that does not go this way goes to :mod:`fastarchive.services.storage`,
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE, encoding_of, is_deflated
-from fastarchive.plain import MOST, SMALL, PlainInstances, Sender
-from fastarchive.services.mailbox import Mailbox
+from fastarchive.plain import MOST, PlainInstances, Sender, Stored
 from fastarchive.services.policy import is_storage
 from fastarchive.services.responses import response_to
 from fastarchive.services.storage import STALLED, Answer, answer_for_error, log_answer
@@ -31,22 +29,20 @@ _LONGEST_UID: Final = 64
 _LEAST_FRAGMENT: Final = 512
 """Bytes of a message a peer must take in one PDU; every C-STORE-RSP fits."""
 
-_Landed = tuple[list["_UnderWay"], float, Exception | None]
-"""Instances of one group, how long its sync took, and what went wrong."""
-
 
 class PromptStores:
     """The plain instances of one process that are on their way to the disk by the short way. For one event loop."""
 
-    def __init__(self, context: ServiceContext) -> None:
+    def __init__(self, context: ServiceContext, makers: int = 1) -> None:
+        """makers: how many records are made at a time."""
         self.context = context
-        self.plain: PlainInstances | None = context.archive.plain_instances(self._landed)
+        self.plain: PlainInstances | None = context.archive.plain_instances(makers)
         self._loop = asyncio.get_running_loop()
-        self._mailbox: Mailbox[_Landed] = Mailbox(self._loop, self._finish)
-        self._flushing = False
         self._under_way: dict[_UnderWay, None] = {}
         """In the order they came."""
         self._alarm: asyncio.TimerHandle | None = None
+        if self.plain is not None:
+            self._loop.add_reader(self.plain.bell, self._landed)
 
     def begin(self, one: _UnderWay) -> None:
         """An instance is on its way."""
@@ -54,16 +50,10 @@ class PromptStores:
         if self._alarm is None and self.context.limits.store_seconds:
             self._alarm = self._loop.call_later(self.context.limits.store_seconds, self._look)
 
-    def flush_soon(self) -> None:
-        """An instance was admitted. All that come before the event loop waits again go to the log together."""
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flushing = False
+    def close(self) -> None:
+        """Listen no more. All associations are over."""
         if self.plain is not None:
-            self.plain.flush()
+            self._loop.remove_reader(self.plain.bell)
 
     def _look(self) -> None:
         """Answer for those that wait too long."""
@@ -77,15 +67,11 @@ class PromptStores:
             del self._under_way[one]
             one.give_up()
 
-    def _landed(self, tokens: list[Any], synced: float, error: Exception | None) -> None:
-        """In some thread."""
-        self._mailbox.post((tokens, synced, error))
-
-    def _finish(self, landed: _Landed) -> None:
-        instances, synced, error = landed
-        for one in instances:
-            self._under_way.pop(one, None)
-            one.finish(synced, error)
+    def _landed(self) -> None:
+        assert self.plain is not None
+        for stored in self.plain.landed():
+            self._under_way.pop(stored.token, None)
+            stored.token.finish(stored)
 
 
 class _Association:
@@ -129,23 +115,15 @@ class _Association:
             arrival.end()
             return False
         one = _UnderWay(self, presentation.id, command, message.begun, arrival)
-        is_small = size <= SMALL
         try:
-            if is_small:
-                taken = plain.admit(one, pieces[0] if len(pieces) == 1 else b"".join(pieces), sender)
-            else:
-                taken = plain.expect(one, pieces, size, sender)
+            taken = plain.offer(one, instance, pieces, sender)
         except OSError:  # it will be told again, and answered
             taken = False
-        if not taken:
-            arrival.end()
-            return False
-        stores.begin(one)
-        if is_small:
-            stores.flush_soon()
+        if taken:
+            stores.begin(one)
         else:
-            context.ingest.submit(partial(plain.finish, one, pieces, sender))
-        return True
+            arrival.end()
+        return taken
 
     def _sender(self, presentation: PresentationContext) -> Sender | None:
         """What its instances have in common; None if they don't go this way."""
@@ -177,10 +155,7 @@ class _UnderWay:
         "_context_id",
         "_size",
         "begun",
-        "compress",
-        "digest",
         "received",
-        "sop_instance",
     )
 
     def __init__(
@@ -192,27 +167,25 @@ class _UnderWay:
         self._arrival = arrival
         self._size = arrival.held
         self._answered = False
-        self.sop_instance = command.affected_sop_instance
         self.begun = begun
         self.received = perf_counter()
-        self.digest = self.compress = 0.0
 
-    def finish(self, synced: float, error: Exception | None) -> None:
+    def finish(self, stored: Stored) -> None:
         """It is durable, or was not stored."""
         context = self._association.stores.context
         self._arrival.end()
         if self._answered:
             return
-        if error is not None:
-            self._refuse(answer_for_error(error))
+        if stored.error is not None:
+            self._refuse(answer_for_error(stored.error))
             return
         association, command, metrics = self._association.association, self._command, context.metrics
         association.answer(
-            store_success(self._context_id, command.affected_sop_class, self.sop_instance, command.message_id)
+            store_success(self._context_id, command.affected_sop_class, stored.sop_instance, command.message_id)
         )
-        metrics.store_digest.observe(self.digest)
-        metrics.store_compress.observe(self.compress)
-        metrics.store_sync.observe(synced)
+        metrics.store_digest.observe(stored.digest)
+        metrics.store_compress.observe(stored.compress)
+        metrics.store_sync.observe(stored.sync)
         self._observe("stored")
 
     def give_up(self) -> None:

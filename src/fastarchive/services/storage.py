@@ -18,7 +18,6 @@ from typing import Final, NamedTuple
 
 from fastarchive.archive import Outcome, Receipt
 from fastarchive.dicom.transfer_syntaxes import is_deflated
-from fastarchive.plain import SMALL
 from fastarchive.services import status
 from fastarchive.services.arrivals import NoRoom
 from fastarchive.services.context import ServiceContext
@@ -32,6 +31,9 @@ from fastarchive.upperlayer import Association, AssociationError, Command, Messa
 __all__ = ["STALLED", "Answer", "answer_for_error", "handle", "log_answer"]
 
 _log: Final = logging.getLogger(__name__)
+
+_SMALL: Final = 64 << 10
+"""Bytes of a data set up to which the work on it is less than to hand it to a thread and get it back."""
 
 _AFFECTED_SOP_CLASS: Final = 0x0000_0002
 _AFFECTED_SOP_INSTANCE: Final = 0x0000_1000
@@ -152,7 +154,7 @@ async def _store(
 
 def _is_small(intake: Intake) -> bool:
     """Whether the work on a data set is less than to hand it to a thread and get it back."""
-    return intake.length <= SMALL and not is_deflated(intake.transfer_syntax)
+    return intake.length <= _SMALL and not is_deflated(intake.transfer_syntax)
 
 
 class _Counted:

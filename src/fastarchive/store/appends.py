@@ -6,46 +6,24 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final
 
-from fastarchive.store.encoding import EncodedRecord, Spool
-from fastarchive.store.filters import Buffer
+from fastarchive.store.encoding import EncodedRecord
 from fastarchive.store.record import Location, Record, RecordKind
 
-__all__ = ["Append", "Landing", "OwnPack", "OwnPacks", "WholeRecord", "fail", "succeed"]
+__all__ = ["Append", "OwnPack", "OwnPacks", "fail", "succeed"]
 
 _MOST_HANDED: Final = 1024
 """Records of a pack kept for a follower; what it comes too late for it reads from the pack."""
 
 
 @dataclass(slots=True)
-class WholeRecord:
-    """A small record ready for the pack, its blocks within `metadata`: as it lies there."""
-
-    metadata: bytes
-    size: int
-    record: Record
-    """What its metadata says."""
-    buffers: Sequence[Buffer] = ()
-    spool: Spool | None = None
-
-
-class Landing(Protocol):
-    """Told, in the committer thread, of all appends of a group that name it."""
-
-    def __call__(self, tokens: list[Any], synced: float, error: Exception | None) -> None:
-        """What these tokens stand for is durable, which took `synced` seconds; or it was not stored."""
-
-
-@dataclass(slots=True)
 class Append:
-    """A record in the queue. It has a future, or a landing and a token."""
+    """A record in the queue, and who is told what becomes of it."""
 
-    encoded: EncodedRecord | WholeRecord
+    encoded: EncodedRecord
     queued: float
-    future: Future[Location] | None = None
-    landing: Landing | None = None
-    token: Any = None
+    future: Future[Location]
 
     @property
     def makes_room(self) -> bool:
@@ -58,32 +36,17 @@ def succeed(appends: Sequence[Append], pack: int, offsets: Sequence[int], times:
     started, written, synced = times
     for append, offset in zip(appends, offsets, strict=True):
         encoded = append.encoded
-        if append.future is None:
-            continue
-        if type(encoded) is EncodedRecord:
-            timings = encoded.timings
-            timings["queue"] = started - append.queued
-            timings["write"] = written - started
-            timings["sync"] = synced - written
+        timings = encoded.timings
+        timings["queue"] = started - append.queued
+        timings["write"] = written - started
+        timings["sync"] = synced - written
         append.future.set_result(Location(pack, offset, encoded.size))
-    _land(appends, synced - written, None)
 
 
 def fail(appends: Sequence[Append], error: Exception) -> None:
     """They were not stored."""
     for append in appends:
-        if append.future is not None:
-            append.future.set_exception(type(error)(*error.args))
-    _land(appends, 0.0, error)
-
-
-def _land(appends: Sequence[Append], synced: float, error: Exception | None) -> None:
-    landed: dict[Landing, list[Any]] = {}
-    for append in appends:
-        if append.landing is not None:
-            landed.setdefault(append.landing, []).append(append.token)
-    for landing, tokens in landed.items():
-        landing(tokens, synced, error and type(error)(*error.args))
+        append.future.set_exception(type(error)(*error.args))
 
 
 class OwnPack:
@@ -106,6 +69,11 @@ class OwnPack:
             encoded = append.encoded
             self.entries.append((offset, encoded.size, encoded.record))
         self.end = end
+
+    def add_one(self, offset: int, size: int, record: Record) -> None:
+        """A record that readers may see now, behind all others."""
+        self.entries.append((offset, size, record))
+        self.end = offset + size
 
 
 class OwnPacks:

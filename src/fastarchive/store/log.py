@@ -9,14 +9,13 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from fastarchive.store.ahead import Ahead
-from fastarchive.store.appends import Append, Landing, OwnPack, OwnPacks, WholeRecord, fail, succeed
+from fastarchive.store.appends import Append, OwnPack, OwnPacks, fail, succeed
 from fastarchive.store.disk import DISK, FULL, Disk, PartlyWritten
 from fastarchive.store.encoding import EncodedRecord
 from fastarchive.store.filters import Buffer
@@ -61,6 +60,28 @@ class LogStatus(NamedTuple):
     failure: str = ""
     """Why the last group could not be written, in the words of the operating system; empty once one could again."""
 
+    def and_of(self, other: LogStatus) -> LogStatus:
+        """Of both together; the pack is that of the other, if it has one."""
+        return LogStatus(
+            self.pack if other.pack is None else other.pack,
+            self.end if other.pack is None else other.end,
+            self.records + other.records,
+            self.groups + other.groups,
+            self.refused + other.refused,
+            self.abandoned + other.abandoned,
+            max(self.stalled, other.stalled),
+            self.failure or other.failure,
+        )
+
+
+def reservation(directory: Path, seal_size: int, reserve_bytes: int) -> int:
+    """Bytes to set aside for a pack: all of it, unless the disk is small or filling up."""
+    try:
+        status = os.statvfs(directory)
+    except FileNotFoundError:
+        return 0
+    return seal_size if status.f_bavail * status.f_frsize > reserve_bytes + 8 * seal_size else 0
+
 
 class Log:
     """Appends records, durably and in groups. Thread-safe; not to be used across a fork.
@@ -86,7 +107,7 @@ class Log:
         process finds what is appended.
         """
         self._directory = directory
-        self._seal_size = seal_size
+        self.seal_size: Final = seal_size
         self.reserve_bytes: Final = reserve_bytes
         self._sync = sync
         self._disk = disk
@@ -133,11 +154,6 @@ class Log:
             future.set_running_or_notify_cancel()  # what is on its way to the disk can't be called back
         self._queue([Append(encoded, now, future) for encoded, future in zip(batch, futures, strict=True)])
         return futures
-
-    def append_for(self, landing: Landing, records: Iterable[tuple[Any, WholeRecord]]) -> None:
-        """Queue records, each with its token; `landing` is told what became of these, at once if the log is closed."""
-        now = time.perf_counter()
-        self._queue([Append(record, now, None, landing, token) for token, record in records])
 
     def _queue(self, appends: list[Append]) -> None:
         with self._lock:
@@ -234,25 +250,23 @@ class Log:
     def _pack_for(self, size: int) -> OpenPack:
         """The pack for a record of `size` bytes; a new one if there is none or the record goes beyond the seal size."""
         pack = self._pack
-        if pack is not None and pack.end > PAGE and pack.end + size > self._seal_size:
+        if pack is not None and pack.end > PAGE and pack.end + size > self.seal_size:
             self._seal()
             pack = None
         if pack is None:
-            reserve = self._reservation(self._directory)
+            reserve = reservation(self._directory, self.seal_size, self.reserve_bytes)
             pack = self._pack = create_pack(self._directory, reserve, self._disk, self._mirror)
             self._handed = self._own.begin(pack.pack, pack.end)
             if self._hand is not None and self._mirror is not None:
                 page = os.pread(pack.fd, PAGE, 0)
-                self._twin = create_copy(self._mirror, pack.pack, page, self._reservation(self._mirror), self._disk)
+                self._twin = create_copy(
+                    self._mirror,
+                    pack.pack,
+                    page,
+                    reservation(self._mirror, self.seal_size, self.reserve_bytes),
+                    self._disk,
+                )
         return pack
-
-    def _reservation(self, directory: Path) -> int:
-        """Bytes to set aside for a pack: all of it, unless the disk is small or filling up."""
-        try:
-            status = os.statvfs(directory)
-        except FileNotFoundError:
-            return 0
-        return self._seal_size if status.f_bavail * status.f_frsize > self.reserve_bytes + 8 * self._seal_size else 0
 
     def _next_group(self, pack: OpenPack, queue: deque[Append]) -> list[Append]:
         """Take from the queue what goes into the pack with the next sync: at least one record."""
@@ -260,7 +274,7 @@ class Log:
         size = group[0].encoded.size
         while queue and len(group) < GROUP_RECORDS:
             size += queue[0].encoded.size
-            if size > GROUP_BYTES or pack.end + size > self._seal_size:
+            if size > GROUP_BYTES or pack.end + size > self.seal_size:
                 break
             group.append(queue.popleft())
         return group

@@ -1,0 +1,272 @@
+"""A second open pack of this process, written by threads that need no interpreter (``native/line.c``).
+
+Plain data sets go this way: their records are made, written and synced while the interpreter does something else. The
+promise and the order of writes are those of the log; what is left to Python is what happens seldom: to create a pack in
+good time, to seal one that is full, to give one up after an error.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from math import inf
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from fastarchive.native.line import LeftPack, NativeLine, native_line
+from fastarchive.store.appends import OwnPack, OwnPacks
+from fastarchive.store.disk import DISK, FULL, Disk
+from fastarchive.store.glimpse import glimpse_of_own
+from fastarchive.store.log import LogBroken, LogStatus, NoSpace, reservation
+from fastarchive.store.pack import OpenPack, create_pack, seal_pack
+from fastarchive.store.record import Location
+from fastarchive.store.recovery import recover_pack
+
+__all__ = ["Line", "Sender", "Stored", "open_line"]
+
+_RETRY_SECONDS: Final = 1.0
+"""After a pack could not be created; meanwhile everything goes through the log."""
+_DIGEST: Final = slice(48, 80)
+"""Where a record has the digest of its data set (docs/format.md, "Record")."""
+
+
+class Sender:
+    """What the records of instances have in common that come over one association in one presentation context."""
+
+    def __init__(self, sop_class: str, transfer_syntax: str, calling_ae: str, called_ae: str) -> None:
+        """Raises ValueError for a text no record can hold."""
+        self.calling_ae = calling_ae
+        self.name = sop_class
+        self.sop_class = sop_class.encode()
+        texts = [text.encode() for text in (transfer_syntax, calling_ae, called_ae)]
+        self.titles = b"".join(texts)
+        self.lengths = bytes(map(len, texts))
+
+
+class Stored(NamedTuple):
+    """What became of an instance. Times are seconds."""
+
+    token: Any
+    sop_instance: str
+    location: Location | None
+    """None: it was not stored, and ``error`` tells why."""
+    error: Exception | None
+    digest: float
+    compress: float
+    sync: float
+
+
+class _UnderWay(NamedTuple):
+    token: Any
+    sop_instance: str
+    sender: Sender
+    pieces: Sequence[bytes]
+    received: int
+
+
+class _Pack(NamedTuple):
+    open: OpenPack
+    own: OwnPack
+
+
+class Line:
+    """Makes plain data sets durable. :meth:`offer` and :meth:`landed` are for one thread."""
+
+    def __init__(
+        self, directory: Path, native: NativeLine, *, seal_size: int, reserve_bytes: int, own: OwnPacks, disk: Disk
+    ) -> None:
+        self._directory = directory
+        self._native = native
+        self._seal_size = seal_size
+        self._reserve_bytes = reserve_bytes
+        self._own = own
+        self._disk = disk
+        self._under_way: dict[int, _UnderWay] = {}
+        self._last = 0
+        self._packs: dict[int, _Pack] = {}
+        """Those that are written to or will be, and those not sealed yet."""
+        self._orphans: list[int] = []
+        """Packs given up and not settled yet."""
+        self._denied_until = 0.0
+        self._chores: queue.SimpleQueue[LeftPack | bool | None] = queue.SimpleQueue()
+        self._keeper: threading.Thread | None = None
+        self._closed = False
+        self._threads = 1
+        """Of the line, that have not ended: how many exactly matters in the end only."""
+        self._refused = self._abandoned = 0
+        self._failure = ""
+
+    @property
+    def bell(self) -> int:
+        """A file descriptor that can be read when :meth:`landed` is to be called."""
+        return self._native.bell
+
+    @property
+    def stalled(self) -> float:
+        """Seconds since the writing of the group under way began; 0 when none is."""
+        since = self._native.busy_since
+        return time.perf_counter() - since if since else 0.0
+
+    def status(self) -> LogStatus:
+        """Counters since it was opened."""
+        records, groups, serial, end = self._native.count
+        return LogStatus(
+            serial if end else None, end, records, groups, self._refused, self._abandoned, self.stalled, self._failure
+        )
+
+    def offer(self, token: Any, sop_instance: str, sender: Sender, pieces: Sequence[bytes]) -> bool:
+        """Take a data set on that has this affected SOP Instance UID; :meth:`landed` tells what becomes of it.
+
+        False for one that isn't plain, and while there is nothing to write to.
+        """
+        if self._denied_until:
+            if time.monotonic() < self._denied_until:
+                return False
+            self._denied_until = 0.0
+            self._do(True)
+            return False
+        received = time.time_ns()
+        number = self._last = self._last + 1
+        instance = sop_instance.encode()
+        strings = sender.sop_class + instance + sender.titles
+        lengths = bytes((len(sender.sop_class), len(instance))) + sender.lengths
+        if not self._native.offer(number, pieces, strings, lengths, received):
+            return False
+        self._under_way[number] = _UnderWay(token, sop_instance, sender, pieces, received)
+        return True
+
+    def landed(self) -> list[Stored]:
+        """What has become of some data sets; to be called when the bell rings."""
+        stored: list[Stored] = []
+        has_more = not self._native.is_closed
+        while has_more:
+            landed, news, has_more = self._native.landed()
+            for number, serial, offset, size, metadata, error, digest, compress, sync in landed:
+                token, instance, sender, _, received = self._under_way.pop(number)
+                if error:
+                    failure = self._failed(error)
+                    stored.append(Stored(token, instance, None, failure, digest / 1e9, compress / 1e9, sync / 1e9))
+                    continue
+                pack, own = self._packs[serial]
+                record = glimpse_of_own(metadata, sender.name, instance, received, metadata[_DIGEST])
+                pack.offsets.append(offset)
+                own.add_one(offset, size, record)
+                place = Location(serial, offset, size)
+                stored.append(Stored(token, instance, place, None, digest / 1e9, compress / 1e9, sync / 1e9))
+            if news is not None:
+                self._threads = news.threads
+                if news.left is not None:
+                    self._do(news.left)
+                if news.wants_pack:
+                    self._do(True)
+        return stored
+
+    def close(self) -> list[Stored]:
+        """Make durable what was taken on, then seal the packs. What has landed meanwhile."""
+        if self._closed:
+            return []
+        self._closed = True
+        self._denied_until = inf
+        stored = []
+        self._native.stop()
+        while True:
+            stored += self.landed()
+            if not self._threads:
+                break
+            self._native.wait(1.0)
+        self._chores.put(None)
+        if self._keeper is not None:
+            self._keeper.join()
+        for left in self._native.close():
+            self._leave(left)
+        for serial, (pack, _) in list(self._packs.items()):  # created too late to be used
+            self._leave(LeftPack(serial, pack.end, 0))
+        self._settle_orphans()
+        return stored
+
+    def _failed(self, error: int) -> Exception:
+        text = os.strerror(error)
+        if error in FULL:
+            self._refused += 1
+            return NoSpace(f"the log can't be written: {text}")
+        self._failure = text
+        return LogBroken(f"the log can't be written: {text}")
+
+    # ---------------------------------------------------------------- packs, in a thread of their own
+
+    def _do(self, chore: LeftPack | bool) -> None:
+        if self._keeper is None:
+            self._keeper = threading.Thread(target=self._keep, name="line-packs", daemon=True)
+            self._keeper.start()
+        self._chores.put(chore)
+
+    def _keep(self) -> None:
+        while (chore := self._chores.get()) is not None:
+            if isinstance(chore, LeftPack):
+                self._leave(chore)
+            else:
+                self._create()
+
+    def _create(self) -> None:
+        try:
+            reserve = reservation(self._directory, self._seal_size, self._reserve_bytes)
+            pack = create_pack(self._directory, reserve, self._disk)
+        except Exception as error:  # whoever waits for it has to be told
+            self._denied_until = max(self._denied_until, time.monotonic() + _RETRY_SECONDS)
+            self._native.deny((isinstance(error, OSError) and error.errno) or 5)
+            return
+        self._packs[pack.pack] = _Pack(pack, self._own.begin(pack.pack, pack.end))
+        self._native.give(pack.fd, pack.pack, pack.end, pack.reserved)
+        self._settle_orphans()  # the disk works again
+
+    def _leave(self, left: LeftPack) -> None:
+        """Seal a pack that is full; give one up after an error: what was acknowledged in it stays."""
+        pack, _ = self._packs.pop(left.serial)
+        self._own.forget(left.serial)
+        with suppress(OSError):
+            if left.error:
+                self._abandoned += 1
+                self._orphans.append(left.serial)
+                self._disk.truncate(pack.fd, left.end)
+            elif pack.offsets:
+                seal_pack(pack.fd, left.end, pack.offsets, recovered=False, disk=self._disk)
+            else:
+                self._disk.remove(pack.path)
+        os.close(pack.fd)
+
+    def _settle_orphans(self) -> None:
+        """Do for the packs given up what recovery would do after a restart; what fails is left to that."""
+        orphans, self._orphans = self._orphans, []
+        for pack in orphans:
+            recover_pack(self._directory, pack, self._disk)
+
+
+def open_line(
+    directory: Path,
+    stored: Collection[int],
+    *,
+    seal_size: int,
+    reserve_bytes: int,
+    own: OwnPacks,
+    makers: int,
+    disk: Disk | None = None,
+) -> Line | None:
+    """A line into new packs of the data directory `directory`; None where there is no library for it.
+
+    stored: tags of the attributes a record has. makers: how many records are made at a time.
+    """
+    files = disk or DISK
+    native = native_line(
+        stored,
+        makers=makers,
+        seal_size=seal_size,
+        reserve_bytes=reserve_bytes,
+        files=None if type(files) is Disk else files,  # that of C is the same
+    )
+    if native is None:
+        return None
+    return Line(directory, native, seal_size=seal_size, reserve_bytes=reserve_bytes, own=own, disk=files)
