@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,10 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastarchive.dicom.rejection import KEY_OBJECT_SELECTION
+from fastarchive.native.loading import libraries
+from fastarchive.store.appends import OwnPacks
+from fastarchive.store.encoding import EncodedRecord
 from fastarchive.store.follow import Follower, Positions
 from fastarchive.store.log import Log
 from fastarchive.store.pack import list_packs, pack_path
-from fastarchive.store.record import Location
+from fastarchive.store.record import Location, deletion
 from tests.store.making import encoded, in_child
 
 _POSITIONS = st.builds(
@@ -169,6 +174,87 @@ def test_metadata_that_is_damaged_is_read_from_the_mirror(tmp_path: Path) -> Non
     with Follower(main, mirror=mirror) as follower:
         assert [found for found, _ in follower.poll(10)] == locations
         assert not follower.unreadable
+
+
+def _settled(follower: Follower) -> None:
+    """Poll until the folder's time stamp is old enough for a look ahead."""
+    deadline = time.monotonic() + 10
+    while not follower.lacks("9.9") and time.monotonic() < deadline:
+        follower.poll(100)
+        time.sleep(0.005)
+    assert follower.lacks("9.9")
+
+
+@pytest.mark.skipif(not libraries(), reason="no library was built")
+def test_what_was_not_read_yet_is_known_by_its_uid(tmp_path: Path) -> None:
+    own = OwnPacks()
+    with (
+        Log(tmp_path) as other,
+        Log(tmp_path, own=own) as log,
+        Follower(tmp_path, own=own, noted=KEY_OBJECT_SELECTION) as follower,
+    ):
+        log.append(encoded(100)).result(10)
+        other.append(encoded(200)).result(10)
+        _settled(follower)
+        assert follower.unread() == 0
+        for number, each in ((1, log), (2, other)):
+            location = each.append(encoded(number)).result(10)
+            assert follower.lacks("1.2.3.7")
+            assert follower.unread() == 1
+            assert not follower.lacks(f"1.2.3.{number}")
+            assert [found for found, _ in follower.poll(10)] == [location]
+            assert follower.lacks(f"1.2.3.{number}")
+        for record in (deletion(1, "1.2"), replace(encoded(4).record, sop_class=KEY_OBJECT_SELECTION, blocks=())):
+            other.append(EncodedRecord.of(record)).result(10)
+            assert not follower.lacks("1.2.3.7")
+            assert follower.unread() is None
+            assert len(follower.poll(10)) == 1
+            assert follower.lacks("1.2.3.7")
+        other.close()
+        assert not follower.lacks("1.2.3.7")
+        assert follower.poll(10) == []
+        assert follower.lacks("1.2.3.7")
+        with Log(tmp_path) as third:
+            third.append(encoded(5)).result(10)
+            assert not follower.lacks("1.2.3.7")
+            assert len(follower.poll(10)) == 1
+
+
+def test_what_is_skipped_is_not_returned(tmp_path: Path) -> None:
+    own = OwnPacks()
+    with (
+        Log(tmp_path, seal_size=30_000) as other,
+        Log(tmp_path, own=own) as log,
+        Follower(tmp_path) as ahead,
+        Follower(tmp_path, own=own, noted=KEY_OBJECT_SELECTION) as follower,
+        Follower(tmp_path, noted=KEY_OBJECT_SELECTION) as fresh,
+    ):
+        for start in range(0, 100, 20):
+            locations = []
+            for number in range(start, start + 20):
+                locations.append(other.append(encoded(number, os.urandom(1500))).result(10))
+                locations.append(log.append(encoded(1000 + number)).result(10))
+            if start == 40:
+                follower.poll(7)
+            ahead.poll(30)
+            if start == 80:
+                deadline = time.monotonic() + 10
+                while ahead.poll(1000) or (not ahead.positions.horizon and time.monotonic() < deadline):
+                    time.sleep(0.005)
+            positions = Positions.decode(ahead.positions.encode())
+            follower.skip(positions)
+            fresh.skip(positions)
+            assert follower.positions.covers_all(positions)
+            if start == 60:
+                expected = {location for location in locations if not positions.covers(location)}
+                for each in (follower, fresh):
+                    found = [location for location, _ in each.poll(1000)]
+                    assert len(found) == len(set(found))
+                    assert expected <= set(found)
+                    assert not any(positions.covers(location) for location in found)
+        assert positions.horizon
+        assert follower.poll(1000) == fresh.poll(1000) == []
+        assert dict(follower.positions) == dict(fresh.positions) == dict(positions)
 
 
 def _append(directory: Path, first: int) -> None:

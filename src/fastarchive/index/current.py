@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import tantivy
 
 from fastarchive.dicom.attributes import Level
+from fastarchive.dicom.rejection import KEY_OBJECT_SELECTION
 from fastarchive.index.disagreements import DISAGREEMENT
 from fastarchive.index.documents import Document
 from fastarchive.index.packs import RecordReader
@@ -57,7 +58,8 @@ class InstanceEntry(NamedTuple):
 class Index:
     """The reader of one process on the data directory `directory`; thread-safe.
 
-    It needs no writer to be right, only to be fast: what no commit covers is held in memory as the tail.
+    It needs no writer to be right, only to be fast: what no commit covers is held in memory as the tail. A record comes
+    there when somebody asks for its instance by the UID, or for more than an instance.
 
     Whoever finds a new commit opens it, and all others wait for that. With `renewed_apart` only the first one is found
     so: after that a thread with nothing else to do calls :meth:`renew`.
@@ -70,7 +72,6 @@ class Index:
         log of this process appends comes through `own`."""
         self._directory = directory
         self._mirror = mirror
-        self._own = own or OwnPacks()
         self._path = directory / INDEX
         self._meta = self._path / "meta.json"
         self.renewed_apart: Final = renewed_apart
@@ -87,7 +88,9 @@ class Index:
         """When locate_promptly() looks for a commit again."""
         self._retry_at = 0.0
         self._snapshot = Snapshot(None)
-        self._follower = Follower(directory, self._snapshot.positions, mirror=mirror, own=self._own)
+        self._follower = Follower(
+            directory, self._snapshot.positions, mirror=mirror, own=own or OwnPacks(), noted=KEY_OBJECT_SELECTION
+        )
         self._tail = Tail(self._snapshot, self._reader)
         self._view: View | None = None
 
@@ -106,7 +109,10 @@ class Index:
     def locate(self, sop_instance: str) -> InstanceEntry | None:
         """The instance with this UID, if the archive has it now. Raises OSError."""
         with self._lock:
-            self._refresh()
+            if self._opens_commits:
+                self._look_for_commit()
+            if self._tail.may_reject or not self._follower.lacks(sop_instance):
+                self._read_on()
             return self._find(sop_instance)
 
     def locate_promptly(self, sop_instance: str) -> InstanceEntry | None:
@@ -115,7 +121,7 @@ class Index:
         if not self._lock.acquire(blocking=False):
             raise NotNow
         try:
-            if self._tail.may_reject or not self._refresh_promptly():
+            if self._tail.may_reject or not self._refresh_promptly(sop_instance):
                 raise NotNow
             return self._find(sop_instance)
         finally:
@@ -164,8 +170,12 @@ class Index:
     def tail_length(self) -> int:
         """Records past the last commit, as of now. Raises OSError."""
         with self._lock:
-            self._refresh()
-            return len(self._tail.records)
+            if self._opens_commits:
+                self._look_for_commit()
+            unread = self._follower.unread()
+            if unread is None:
+                self._read_on()
+            return len(self._tail.records) + (unread or 0)
 
     def disagreements(self) -> int:
         """Studies whose instances disagree about the study or its patient, as of the last commit that was opened."""
@@ -204,8 +214,8 @@ class Index:
             self._follower.close()
             self._reader.close()
 
-    def _refresh_promptly(self) -> bool:
-        """Whether everything that is durable is known now, and no more than a moment was spent on it."""
+    def _refresh_promptly(self, sop_instance: str) -> bool:
+        """Whether all that is durable and tells of an instance is known now; takes no more than a moment."""
         if self._opens_commits:
             now = time.monotonic()
             if now >= self._look_at:  # the tail tells all that a commit since then would
@@ -213,6 +223,8 @@ class Index:
                 if self._committed() != self._stamp:
                     self._look_at = 0.0
                     return False
+        if self._follower.lacks(sop_instance):
+            return True
         records = self._follower.poll(_PROMPT_LIMIT)
         if records:
             self._tail.add(records)
@@ -235,6 +247,9 @@ class Index:
     def _refresh(self) -> None:
         if self._opens_commits:
             self._look_for_commit()
+        self._read_on()
+
+    def _read_on(self) -> None:
         poll = self._follower.poll
         while records := poll(_POLL_LIMIT):
             self._tail.add(records)
@@ -256,7 +271,7 @@ class Index:
     def _go_on(self, stamp: _Stamp, snapshot: Snapshot, reader: RecordReader, tail: Tail, seen: int) -> bool:
         """Go on from a commit, unless that is a step back; whether it wasn't. With the lock.
 
-        tail: what lies beyond it of the first `seen` records beyond the commit before; it reads with `reader`.
+        XX
         """
         self._stamp = stamp
         if self._made_anew:  # wait until it has caught up
@@ -266,12 +281,8 @@ class Index:
                 reader.close()
                 return False
             self._made_anew = False
-        if self._follower.positions.covers_all(snapshot.positions):
-            tail.add(_beyond(self._tail.records[seen:], snapshot))
-        else:  # it knows more than was read
-            self._follower.close()
-            self._follower = Follower(self._directory, snapshot.positions, mirror=self._mirror, own=self._own)
-            tail = Tail(snapshot, reader)
+        self._follower.skip(snapshot.positions)
+        tail.add(_beyond(self._tail.records[seen:], snapshot))
         self._reader.close()
         self._reader, self._snapshot, self._tail, self._view = reader, snapshot, tail, None
         return True

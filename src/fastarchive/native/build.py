@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-VERSION = 18
+VERSION = 19
 """Of the functions' signatures: a library of another version, left from before, is not loaded."""
 SOURCES = (
     "answers.c",
@@ -27,6 +27,7 @@ SOURCES = (
     "pixels.c",
     "plain.c",
     "rows.c",
+    "scout.c",
     "stored.c",
     "streams.c",
     "terms.c",

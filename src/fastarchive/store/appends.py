@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,6 +75,12 @@ class OwnPack:
         """A record that readers may see now, behind all others."""
         self.entries.append((offset, size, record))
         self.end = offset + size
+
+    def forget(self, offset: int) -> None:
+        """Nobody is going to take what lies before `offset`; for the thread that takes."""
+        with suppress(IndexError):
+            while self.entries[0][0] < offset:
+                self.entries.popleft()
 
 
 class OwnPacks:

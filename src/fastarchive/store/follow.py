@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastarchive.native.scout import Answer, Scout, scout
 from fastarchive.store.appends import OwnPack, OwnPacks
 from fastarchive.store.glimpse import glimpse
 from fastarchive.store.pack import (
@@ -32,6 +33,7 @@ __all__ = ["Follower", "Positions"]
 # A directory's time stamp moves in steps of some milliseconds: a change soon after a look may not show in it.
 _SETTLED_NANOSECONDS = 50_000_000
 _LOOKS = 8
+_LACKS, _FULL = int(Answer.LACKS), int(Answer.FULL)
 
 
 @dataclass(slots=True)
@@ -63,11 +65,13 @@ class Follower:
         *,
         mirror: Path | None = None,
         own: OwnPacks | None = None,
+        noted: str | None = None,
     ) -> None:
         """Follow the packs of the data directory `directory` from `positions` (by default from the beginning).
 
         What can't be read there is read from `mirror`, a data directory with copies of the packs. What the log of this
-        process appends is taken from `own`; records are decoded as far as they are asked for then.
+        process appends is taken from `own`; records are decoded as far as they are asked for then. noted: for
+        :meth:`lacks`, a SOP class whose records may tell of other instances.
         """
         positions = Positions() if positions is None else positions
         self.damaged: list[Damage] = []
@@ -89,6 +93,9 @@ class Follower:
         """No pack with an id up to this one can appear any more."""
         self._listed_at: int | None = None
         self._kept: Positions | None = positions
+        self._scout = None if noted is None else scout(self._packs, noted)
+        self._is_sent = False
+        """Whether the scout goes on from what was returned so far."""
 
     @property
     def positions(self) -> Positions:
@@ -103,6 +110,7 @@ class Follower:
 
         Raises OSError when the directory or a pack can't be read.
         """
+        self._is_sent = False
         self._look()
         found: list[tuple[Location, Record]] = []
         finished = False
@@ -128,8 +136,46 @@ class Follower:
             self._raise_horizon()
         return found
 
+    def lacks(self, instance: str) -> bool:
+        """Whether none of the durable records that were not returned yet is of this instance, or could tell anything
+        else of it, as far as that is found out in a moment and without reading them; only True says something."""
+        scout = self._scout
+        if scout is None or not (self._is_sent or self._send(scout)):
+            return False
+        answer = scout.ask(instance)
+        if answer == _FULL and self._send(scout):
+            answer = scout.ask(instance)
+        return answer == _LACKS
+
+    def unread(self) -> int | None:
+        """How many durable records were not returned yet; None if that isn't found out in a moment."""
+        scout = self._scout
+        return scout.records if scout is not None and self.lacks("") else None
+
+    def skip(self, positions: Positions) -> None:
+        """Take what `positions` cover for returned."""
+        for pack, offset in positions.items():
+            followed = self._followed.get(pack)
+            if followed is not None:
+                followed.position = max(followed.position, offset)
+                own = None if self._own is None else self._own.get(pack)
+                if own is not None:
+                    own.forget(offset)
+            elif pack > self._horizon and pack not in self._complete:
+                self._followed[pack] = _Followed(offset)
+                self._listed_at = None  # it may be gone already
+        if positions.horizon > self._horizon:
+            self._horizon = positions.horizon
+            for pack in [pack for pack in self._followed if pack <= self._horizon]:
+                self._followed.pop(pack).close()
+            self._complete = {pack: end for pack, end in self._complete.items() if pack > self._horizon}
+            self._seen = [pack for pack in self._seen if pack > self._horizon]
+        self._is_sent = False
+        self._kept = None
+
     def close(self) -> None:
         """Close the packs held open; may be called twice. A later poll opens them again."""
+        self._is_sent = False
         for followed in self._followed.values():
             followed.close()
 
@@ -138,6 +184,22 @@ class Follower:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _send(self, scout: Scout) -> bool:
+        """Have the scout go on from what was returned so far; whether it can."""
+        if self._listed_at is None:
+            return False
+        scout.begin(self._listed_at)
+        try:
+            for pack, followed in self._followed.items():
+                if followed.fd < 0 and not self._open(pack, followed):
+                    return False
+                if not scout.add(followed.fd, max(followed.position, PAGE)):
+                    return False
+        except OSError:  # for poll() to tell
+            return False
+        self._is_sent = True
+        return True
 
     def _look(self) -> None:
         """List the directory if it changed since the last look."""
