@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fastarchive.dicom.rejection import KEY_OBJECT_SELECTION
 from fastarchive.native.loading import libraries
+from fastarchive.native.scout import Scout
 from fastarchive.store.appends import OwnPacks
 from fastarchive.store.encoding import EncodedRecord
 from fastarchive.store.follow import Follower, Positions
@@ -185,8 +186,11 @@ def _settled(follower: Follower) -> None:
     assert follower.lacks("9.9")
 
 
-@pytest.mark.skipif(not libraries(), reason="no library was built")
-def test_what_was_not_read_yet_is_known_by_its_uid(tmp_path: Path) -> None:
+@pytest.mark.parametrize("variant", libraries())
+def test_what_was_not_read_yet_is_known_by_its_uid(
+    variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastarchive.store.follow.scout", partial(Scout, libraries()[variant]))
     own = OwnPacks()
     with (
         Log(tmp_path) as other,
