@@ -14,7 +14,7 @@ from fastarchive.native.memory import Pages
 __all__ = ["Answer", "Scout", "scout"]
 
 _MOST: Final = 2048
-"""Records looked at in one call: about 2 ms."""
+"""Records looked at in one call: some 4 µs each where they are not in the caches of the processor."""
 
 
 class Answer(IntEnum):
