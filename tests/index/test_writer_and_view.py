@@ -20,6 +20,7 @@ from fastarchive.index import documents, overlay, schema
 from fastarchive.index.conditions import Everything
 from fastarchive.index.current import Index
 from fastarchive.index.documents import Order
+from fastarchive.index.schema import key_term
 from fastarchive.index.writer import IndexBusy, IndexWriter
 from fastarchive.store.log import Log
 from fastarchive.store.pack import create_pack
@@ -195,6 +196,26 @@ def test_rebuilding_gives_the_same_answers_though_batches_differ(tmp_path: Path)
         assert _answers(tmp_path) == first
 
 
+@pytest.mark.parametrize("stored_again", [False, True])
+def test_an_instance_that_changes_after_it_was_handed_over_is_in_the_commit_once(
+    tmp_path: Path, stored_again: bool
+) -> None:
+    with Log(tmp_path, sync=False) as log, closing(IndexWriter(tmp_path, commit_seconds=1e9)) as writer:
+        entries = append(log, _some(20))
+        writer.step()
+        known = entries[7][1]
+        entries += append(log, [deletion(2**62, known.study, known.series, known.sop_instance)])
+        writer.step()
+        if stored_again:
+            entries += append(log, [record_of(known.sop_instance, received=2**62 + 1)])
+            writer.step()
+        writer.commit()
+        assert len(writer.snapshot.with_term(key_term(Level.IMAGE, known.sop_instance))) == stored_again
+    with closing(Index(tmp_path)) as reader:
+        assert reader.tail_length() == 0
+        Expected(entries).check_view(reader.view())
+
+
 def test_a_few_entities_at_hand_give_the_same_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     most = 7
     monkeypatch.setattr(overlay, "_MOST_CACHED", most)
@@ -224,6 +245,21 @@ def test_a_writer_that_is_stopped_has_committed_everything_durable(tmp_path: Pat
     reader.close()
 
 
+def test_a_writer_tells_whether_it_keeps_up(tmp_path: Path) -> None:
+    told: list[bool] = []
+    stop = threading.Event()
+
+    def keeping_up(everything: bool) -> None:
+        told.append(everything)
+        if everything:
+            stop.set()
+
+    with Log(tmp_path, sync=False) as log, closing(IndexWriter(tmp_path)) as writer:
+        append(log, _some(2100))  # more than it takes in at a time
+        writer.run(stop, keeping_up=keeping_up)
+    assert told == [False, True]
+
+
 @pytest.mark.parametrize("apart", [False, True])
 def test_a_reader_takes_the_next_commit_though_an_empty_pack_is_gone(tmp_path: Path, apart: bool) -> None:
     reader = Index(tmp_path, renewed_apart=apart)
@@ -244,7 +280,7 @@ def test_a_reader_takes_the_next_commit_though_an_empty_pack_is_gone(tmp_path: P
     reader.close()
 
 
-@pytest.mark.parametrize(("records", "more", "within"), [(3, 1, (2.0, 2.3)), (1100, 1, (1.0, 1.1)), (3, 0, (0.4, 0.6))])
+@pytest.mark.parametrize(("records", "more", "within"), [(3, 1, (2.0, 2.3)), (3100, 1, (1.0, 1.1)), (3, 0, (0.4, 0.6))])
 def test_few_records_wait_until_a_commit_is_affordable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: int, more: int, within: tuple[float, float]
 ) -> None:
@@ -258,9 +294,10 @@ def test_few_records_wait_until_a_commit_is_affordable(
         clock.process_time = lambda: next(works)
         writer.commit()
         clock.process_time = lambda: 0.0
-        some = iter(_some(2000)[1:])
+        some = iter(_some(4000)[1:])
         append(log, list(islice(some, records)))
-        writer.step()
+        while writer.step():
+            pass
         while writer.waiting:
             now += 0.1
             append(log, list(islice(some, more)))

@@ -21,7 +21,7 @@ import tantivy
 
 from fastarchive.dicom.attributes import Level
 from fastarchive.index import schema
-from fastarchive.index.changes import write_changes, write_checkpoint
+from fastarchive.index.changes import Changes, write_checkpoint
 from fastarchive.index.harvest import Harvest, Share
 from fastarchive.index.ledger import Ledger
 from fastarchive.index.packs import RecordReader
@@ -97,7 +97,9 @@ def build_part(
         ledger.apply(batch)
         waiting += len(batch)
         if waiting >= _COMMIT_RECORDS or not batch:
-            next_rowid = write_changes(writer, ledger.overlay, next_rowid, step=share.of, added=added)
+            changes = Changes(writer, ledger.overlay, next_rowid, step=share.of, added=added)
+            changes.finish()
+            next_rowid = changes.next_rowid
             deletions += len(ledger.overlay.tombstones)
             write_checkpoint(writer, Checkpoint(schema.SCHEMA_VERSION, next_rowid, deletions, Positions()))
             writer.commit()
@@ -142,9 +144,10 @@ def unite(directory: Path, parts: Mapping[Path, Part], whole: Path, mirror: Path
     ledger.settle([each for each in instances if each], studies, [each.patient for each in patients])
     reader.close()
     writer = index.writer(_HEAP, 1)
-    next_rowid = write_changes(writer, ledger.overlay, max(part.next_rowid for part in parts.values()))
+    changes = Changes(writer, ledger.overlay, max(part.next_rowid for part in parts.values()))
+    changes.finish()
     deletions = max(part.deletions for part in parts.values()) + len(ledger.overlay.tombstones)
-    write_checkpoint(writer, Checkpoint(schema.SCHEMA_VERSION, next_rowid, deletions, positions))
+    write_checkpoint(writer, Checkpoint(schema.SCHEMA_VERSION, changes.next_rowid, deletions, positions))
     writer.commit()
     writer.wait_merging_threads()
 

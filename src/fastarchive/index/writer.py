@@ -14,13 +14,14 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import tantivy
 
 from fastarchive.index import schema
-from fastarchive.index.changes import write_changes, write_checkpoint
+from fastarchive.index.changes import Changes, write_checkpoint
 from fastarchive.index.ledger import Ledger
 from fastarchive.index.packs import RecordReader, reaches_beyond
 from fastarchive.index.snapshot import Checkpoint, Snapshot
@@ -39,8 +40,8 @@ _QUIET: Final = 0.4
 """Times `commit_seconds` without a new record: the burst is over."""
 _LONGEST_COMMIT_WAIT: Final = 4.0
 """Times `commit_seconds`."""
-_WORTH_A_COMMIT: Final = 1000
-"""Records: a longer tail costs every query more than commits cost."""
+_WORTH_A_COMMIT: Final = 3000
+"""Records: a longer tail costs every query more than commits cost, and memory in every worker."""
 _RETRY_SECONDS: Final = 1.0
 _log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class IndexWriter:
 
     Commits when `commit_records` records wait or `commit_seconds` after the first of them, whichever comes first; when
     records are too few to be worth the processor time of a commit, up to four times as long after; sooner when no more
-    come.
+    come. What is merged is handed to Tantivy at once where it can be, so that a commit is short.
     Records damaged in `directory` are read from `mirror`. Raises IndexBusy if another writer is at work.
     """
 
@@ -80,6 +81,7 @@ class IndexWriter:
         self._writer: tantivy.IndexWriter
         self._snapshot: Snapshot
         self._ledger: Ledger
+        self._changes: Changes
         self._follower: Follower
         try:
             self._open()
@@ -108,6 +110,7 @@ class IndexWriter:
             if not self._waiting:
                 self._since = self._latest
             self._ledger.apply(batch)
+            self._changes.put_instances()
             self._waiting += len(batch)
         if self._waiting and self._is_due():
             self.commit()
@@ -131,25 +134,33 @@ class IndexWriter:
             return
         started = time.process_time()
         writer, ledger, snapshot = self._writer, self._ledger, self._snapshot
-        next_rowid = write_changes(writer, ledger.overlay, snapshot.checkpoint.next_rowid)
+        self._changes.finish()
         deletions = snapshot.checkpoint.deletions + len(ledger.overlay.tombstones)
-        write_checkpoint(writer, Checkpoint(schema.SCHEMA_VERSION, next_rowid, deletions, self._follower.positions))
+        write_checkpoint(
+            writer, Checkpoint(schema.SCHEMA_VERSION, self._changes.next_rowid, deletions, self._follower.positions)
+        )
         writer.commit()
         self._index.reload()
         self._snapshot = Snapshot(self._index.searcher(), snapshot)
         ledger.rebase(self._snapshot)
+        self._changes = self._fresh_changes()
         self._reader.forget_removed()
         self._waiting = 0
         self._commit_cost = time.process_time() - started
 
-    def run(self, stop: threading.Event) -> None:
-        """Follow the log until `stop` is set, then commit all that is durable. Goes on after errors of the disk."""
+    def run(self, stop: threading.Event, *, keeping_up: Callable[[bool], object] = lambda _keeping_up: None) -> None:
+        """Follow the log until `stop` is set, then commit all that is durable. Goes on after errors of the disk.
+
+        keeping_up: told after each look at the log whether nothing more is there, and no great commit to come.
+        """
         pause = min(_POLL_SECONDS, self._commit_seconds / 5)
         while not stop.is_set():
             try:
                 if self._failed:
                     self.reopen()
-                if self.step() < _POLL_LIMIT:
+                everything = self.step() < _POLL_LIMIT
+                keeping_up(everything and self._waiting < _WORTH_A_COMMIT)
+                if everything:
                     stop.wait(pause)
             except (OSError, ValueError):
                 _log.exception("the index can't be written; going back to its last commit")
@@ -185,7 +196,7 @@ class IndexWriter:
         # Tantivy's own lock goes with its writer.
         if "_follower" in self.__dict__:
             self._follower.close()
-        for name in ("_writer", "_ledger", "_snapshot", "_index", "_follower"):
+        for name in ("_changes", "_writer", "_ledger", "_snapshot", "_index", "_follower"):
             self.__dict__.pop(name, None)
 
     def _open(self) -> None:
@@ -198,6 +209,10 @@ class IndexWriter:
         self._ledger = Ledger(self._snapshot, self._reader)
         self._follower = Follower(self._directory, self._snapshot.positions, mirror=self._mirror)
         self._writer = self._index.writer(_HEAP, 1)
+        self._changes = self._fresh_changes()
+
+    def _fresh_changes(self) -> Changes:
+        return Changes(self._writer, self._ledger.overlay, self._snapshot.checkpoint.next_rowid)
 
     def _load(self) -> str | None:
         """Open the index there is; why it is unusable, "" if there is none. Raises OSError."""

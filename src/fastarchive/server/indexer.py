@@ -14,6 +14,7 @@ from fastarchive.index.writer import IndexBusy, IndexWriter
 from fastarchive.server.compacting import keep_compacted
 from fastarchive.server.control import RECOVER, Control
 from fastarchive.server.memory import keep_trimmed
+from fastarchive.server.priority import Deference
 from fastarchive.server.recovery import keep_mirror, recover_in_background, recover_packs
 from fastarchive.server.retaining import keep_retained
 from fastarchive.server.scrubbing import keep_verified
@@ -67,7 +68,8 @@ def main() -> int:
     keep_trimmed(stop)
     control.ready()
     logger.info("index writer ready")
-    writer.run(stop)
+    deference = Deference()
+    writer.run(stop, keeping_up=deference.give_way)
     writer.close()
     logger.info("index writer ended")
     return 0
