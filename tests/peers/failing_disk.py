@@ -52,6 +52,15 @@ def sync(self, fd):
 Disk.sync = sync
 Disk.create = with_moods(Disk.create)
 Disk.write_some = with_moods(Disk.write_some)
+
+import fastarchive.store.line
+
+
+class Moody(Disk):
+    pass  # not the disk that threads in C write to by themselves
+
+
+fastarchive.store.line.DISK = Moody()
 """
 
 

@@ -47,7 +47,7 @@ class Plain:
         deadline = time.monotonic() + seconds
         while not self.offer(uid, data):
             assert time.monotonic() < deadline, f"{uid} is not taken"
-            self.line._native.wait(0.05)
+            self.line._native.wait(0.05)  # until something has landed, or a while
             self.take()
 
     def take(self) -> None:

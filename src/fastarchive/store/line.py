@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from math import inf
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -29,7 +28,7 @@ from fastarchive.store.recovery import recover_pack
 __all__ = ["Line", "Sender", "Stored", "open_line"]
 
 _RETRY_SECONDS: Final = 1.0
-"""After a pack could not be created; meanwhile everything goes through the log."""
+"""Until a pack is tried again that could not be created; meanwhile everything goes through the log."""
 _DIGEST: Final = slice(48, 80)
 """Where a record has the digest of its data set (docs/format.md, "Record")."""
 
@@ -91,7 +90,7 @@ class Line:
         """Those that are written to or will be, and those not sealed yet."""
         self._orphans: list[int] = []
         """Packs given up and not settled yet."""
-        self._denied_until = 0.0
+        self._denied = False
         self._chores: queue.SimpleQueue[LeftPack | bool | None] = queue.SimpleQueue()
         self._keeper: threading.Thread | None = None
         self._closed = False
@@ -99,6 +98,7 @@ class Line:
         """Of the line, that have not ended: how many exactly matters in the end only."""
         self._refused = self._abandoned = 0
         self._failure = ""
+        self._told_at = 0.0
 
     @property
     def bell(self) -> int:
@@ -115,7 +115,15 @@ class Line:
         """Counters since it was opened."""
         records, groups, serial, end = self._native.count
         return LogStatus(
-            serial if end else None, end, records, groups, self._refused, self._abandoned, self.stalled, self._failure
+            serial if end else None,
+            end,
+            records,
+            groups,
+            self._refused,
+            self._abandoned,
+            self.stalled,
+            self._failure,
+            self._told_at,
         )
 
     def offer(self, token: Any, sop_instance: str, sender: Sender, pieces: Sequence[bytes]) -> bool:
@@ -123,11 +131,7 @@ class Line:
 
         False for one that isn't plain, and while there is nothing to write to.
         """
-        if self._denied_until:
-            if time.monotonic() < self._denied_until:
-                return False
-            self._denied_until = 0.0
-            self._do(True)
+        if self._denied:
             return False
         received = time.time_ns()
         number = self._last = self._last + 1
@@ -145,6 +149,9 @@ class Line:
         has_more = not self._native.is_closed
         while has_more:
             landed, news, has_more = self._native.landed()
+            if landed:
+                self._failure = ""
+                self._told_at = time.perf_counter()
             for number, serial, offset, size, metadata, error, digest, compress, sync in landed:
                 token, instance, sender, _, received = self._under_way.pop(number)
                 if error:
@@ -170,7 +177,7 @@ class Line:
         if self._closed:
             return []
         self._closed = True
-        self._denied_until = inf
+        self._denied = True
         stored = []
         self._native.stop()
         while True:
@@ -205,7 +212,13 @@ class Line:
         self._chores.put(chore)
 
     def _keep(self) -> None:
-        while (chore := self._chores.get()) is not None:
+        while True:
+            try:
+                chore = self._chores.get(timeout=_RETRY_SECONDS if self._denied else None)
+            except queue.Empty:
+                chore = True
+            if chore is None:
+                break
             if isinstance(chore, LeftPack):
                 self._leave(chore)
             else:
@@ -216,11 +229,12 @@ class Line:
             reserve = reservation(self._directory, self._seal_size, self._reserve_bytes)
             pack = create_pack(self._directory, reserve, self._disk)
         except Exception as error:  # whoever waits for it has to be told
-            self._denied_until = max(self._denied_until, time.monotonic() + _RETRY_SECONDS)
+            self._denied = True
             self._native.deny((isinstance(error, OSError) and error.errno) or 5)
             return
         self._packs[pack.pack] = _Pack(pack, self._own.begin(pack.pack, pack.end))
         self._native.give(pack.fd, pack.pack, pack.end, pack.reserved)
+        self._denied = self._closed
         self._settle_orphans()  # the disk works again
 
     def _leave(self, left: LeftPack) -> None:

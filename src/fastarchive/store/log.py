@@ -59,9 +59,11 @@ class LogStatus(NamedTuple):
     """Seconds since the writing of the group under way began; 0 when none is."""
     failure: str = ""
     """Why the last group could not be written, in the words of the operating system; empty once one could again."""
+    told_at: float = 0.0
+    """When that was known, on the clock of perf_counter()."""
 
     def and_of(self, other: LogStatus) -> LogStatus:
-        """Of both together; the pack is that of the other, if it has one."""
+        """Of both together; the pack is that of the other, if it has one, and the failure what was known last."""
         return LogStatus(
             self.pack if other.pack is None else other.pack,
             self.end if other.pack is None else other.end,
@@ -70,7 +72,8 @@ class LogStatus(NamedTuple):
             self.refused + other.refused,
             self.abandoned + other.abandoned,
             max(self.stalled, other.stalled),
-            self.failure or other.failure,
+            self.failure if self.told_at > other.told_at else other.failure,
+            max(self.told_at, other.told_at),
         )
 
 
@@ -136,7 +139,7 @@ class Log:
         """Packs given up and not settled yet."""
         self._ahead = Ahead()
         self._records = self._groups = self._refused = self._abandoned = 0
-        self._busy_since = 0.0
+        self._busy_since = self._told_at = 0.0
         self._failure = ""
 
     def append(self, encoded: EncodedRecord) -> Future[Location]:
@@ -183,7 +186,15 @@ class Log:
         pack = self._pack
         number, end = (pack.pack, pack.end) if pack else (None, 0)
         return LogStatus(
-            number, end, self._records, self._groups, self._refused, self._abandoned, self.stalled, self._failure
+            number,
+            end,
+            self._records,
+            self._groups,
+            self._refused,
+            self._abandoned,
+            self.stalled,
+            self._failure,
+            self._told_at,
         )
 
     def close(self) -> None:
@@ -239,6 +250,7 @@ class Log:
                     group.append(queue.popleft())
                 failure = NoSpace if error.errno in FULL else LogBroken
                 self._failure = "" if failure is NoSpace else error.strerror or type(error).__name__
+                self._told_at = time.perf_counter()
                 self._refused += len(group) if failure is NoSpace else 0
                 fail(group, failure(f"the log can't be written: {error.strerror}"))
             except BaseException as error:
@@ -334,7 +346,7 @@ class Log:
         self._records += len(group)
         self._groups += 1
         self._failure = ""
-        synced = time.perf_counter()
+        synced = self._told_at = time.perf_counter()
         if self._trailing is not None:
             self._trailing.follow(pack.pack)
         if self._handed is not None:
