@@ -248,7 +248,9 @@ class NativeLine:
 
     def wait(self, seconds: float) -> None:
         """Until the bell rings, so long at most."""
-        select.select([self.bell], [], [], seconds)
+        poll = select.poll()
+        poll.register(self.bell, select.POLLIN)
+        poll.poll(seconds * 1000)
 
     def close(self) -> list[LeftPack]:
         """After the threads have ended: the packs it still has."""
