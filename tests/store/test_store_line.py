@@ -139,6 +139,15 @@ def test_the_next_pack_is_there_before_it_is_wanted(tmp_path: Path) -> None:
     assert len(list_packs(tmp_path)) == 1  # that nothing came into is gone
 
 
+def test_a_bell_that_is_heard_too_late_is_quiet_afterwards(tmp_path: Path) -> None:
+    with opened_line(tmp_path) as plain:
+        plain.store(plain_slice(1))
+        os.eventfd_write(plain.line.bell, 1)  # as by a thread whose instance has landed already
+        assert plain.line.landed() == []
+        with pytest.raises(BlockingIOError):
+            os.eventfd_read(plain.line.bell)
+
+
 def test_what_is_not_plain_is_not_taken(tmp_path: Path) -> None:
     uid, data = plain_slice(1)
     with opened_line(tmp_path) as plain:

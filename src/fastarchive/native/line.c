@@ -418,9 +418,9 @@ EXPORT uint32_t fastarchive_line_landed(Line *line, Landed *out, uint32_t most, 
     uint64_t rings;
     uint32_t count = 0;
     pthread_mutex_lock(&line->mutex);
-    if (line->rung && read(line->bell, &rings, sizeof rings) < 0) {
-        /* whoever rang is about to, or somebody has heard it: nothing is lost */
-    }
+    /* Whoever put something here before the lock was taken may only be about to ring: then it is heard once more. */
+    while (read(line->bell, &rings, sizeof rings) < 0 && errno == EINTR)
+        ;
     line->rung = 0;
     while (line->told.first)
         forget(line, take_first(&line->told));
