@@ -109,8 +109,7 @@ class Index:
     def locate(self, sop_instance: str) -> InstanceEntry | None:
         """The instance with this UID, if the archive has it now. Raises OSError."""
         with self._lock:
-            if self._opens_commits:
-                self._look_for_commit()
+            self._go_on_if_due()
             if self._tail.may_reject or not self._follower.lacks(sop_instance):
                 self._read_on()
             return self._find(sop_instance)
@@ -170,8 +169,7 @@ class Index:
     def tail_length(self) -> int:
         """Records past the last commit, as of now. Raises OSError."""
         with self._lock:
-            if self._opens_commits:
-                self._look_for_commit()
+            self._go_on_if_due()
             unread = self._follower.unread()
             if unread is None:
                 self._read_on()
@@ -245,9 +243,12 @@ class Index:
         return not self.renewed_apart or self._stamp is None
 
     def _refresh(self) -> None:
+        self._go_on_if_due()
+        self._read_on()
+
+    def _go_on_if_due(self) -> None:
         if self._opens_commits:
             self._look_for_commit()
-        self._read_on()
 
     def _read_on(self) -> None:
         poll = self._follower.poll
@@ -271,7 +272,7 @@ class Index:
     def _go_on(self, stamp: _Stamp, snapshot: Snapshot, reader: RecordReader, tail: Tail, seen: int) -> bool:
         """Go on from a commit, unless that is a step back; whether it wasn't. With the lock.
 
-        XX
+        tail: what lies beyond it of the first `seen` records beyond the commit before; it reads with `reader`.
         """
         self._stamp = stamp
         if self._made_anew:  # wait until it has caught up

@@ -186,7 +186,8 @@ class NativeLine:
     def offer(self, token: int, pieces: Sequence[bytes], strings: bytes, lengths: bytes, received: int) -> bool:
         """Take a data set on: `pieces` must stay until it has landed. False when it isn't plain, or not wanted.
 
-        The strings are those of :meth:`fastarchive.native.plain.PlainRecords.look`.
+        strings: the affected SOP class and instance, the transfer syntax, the calling and the called AE title, as bytes
+        and together; lengths: the five. received: nanoseconds since the epoch.
         """
         count = len(pieces)
         wheres, lists = self._arrays.get(count) or self._array_types(count)
