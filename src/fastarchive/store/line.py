@@ -131,7 +131,7 @@ class Line:
 
         False for one that isn't plain, and while there is nothing to write to.
         """
-        if self._denied:
+        if self._denied or self._closed:
             return False
         received = time.time_ns()
         number = self._last = self._last + 1
@@ -177,7 +177,6 @@ class Line:
         if self._closed:
             return []
         self._closed = True
-        self._denied = True
         stored = []
         self._native.stop()
         while True:
@@ -234,7 +233,7 @@ class Line:
             return
         self._packs[pack.pack] = _Pack(pack, self._own.begin(pack.pack, pack.end))
         self._native.give(pack.fd, pack.pack, pack.end, pack.reserved)
-        self._denied = self._closed
+        self._denied = False
         self._settle_orphans()  # the disk works again
 
     def _leave(self, left: LeftPack) -> None:
