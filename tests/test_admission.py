@@ -17,8 +17,9 @@ from fastarchive.archive import Archive
 from fastarchive.dicom.part10 import encode_file_head
 from fastarchive.store.encoding import EncodedRecord
 from fastarchive.store.intake import SPILL
-from fastarchive.store.log import Log, LogBroken
+from fastarchive.store.log import Log
 from fastarchive.store.record import Location, RecordKind
+from fastarchive.store.writers import LogBroken
 from tests.conflicting import BIG, DEFLATED, EXPLICIT, IMPLICIT, UID, in_syntax, named, names, records, store
 from tests.server.instances import SECONDARY_CAPTURE, small_instance
 from tests.upkeep.filled import study_uid

@@ -13,8 +13,9 @@ from fastarchive.admission import ConflictPolicies, Outcome, Policy, Receipt
 from fastarchive.archive import Archive
 from fastarchive.store.encoding import EncodedRecord
 from fastarchive.store.intake import Intake, IntakeError
-from fastarchive.store.log import Log, LogBroken
+from fastarchive.store.log import Log
 from fastarchive.store.record import Location
+from fastarchive.store.writers import LogBroken
 from tests.conflicting import EXPLICIT, UID, named, records, store
 from tests.server.instances import small_instance, sop_instance_uid
 

@@ -28,8 +28,9 @@ from fastarchive.index.documents import Document
 from fastarchive.store.blobs import Blobs, DamagedInstance
 from fastarchive.store.encoding import EncodedRecord
 from fastarchive.store.intake import Identity, Intake
-from fastarchive.store.log import Log, LogBroken
+from fastarchive.store.log import Log
 from fastarchive.store.record import Location, RecordKind, deletion
+from fastarchive.store.writers import LogBroken
 
 __all__ = ["Admission", "ConflictPolicies", "Outcome", "Policy", "Receipt"]
 

@@ -49,11 +49,12 @@ from fastarchive.store.compacted import read_compacted
 from fastarchive.store.damage import DamageList
 from fastarchive.store.intake import HEADER_LIMIT, SPILL, Intake
 from fastarchive.store.line import Line, open_line
-from fastarchive.store.log import SEAL_SIZE, Log, LogStatus
+from fastarchive.store.log import SEAL_SIZE, Log
 from fastarchive.store.mirror import MirrorWait
 from fastarchive.store.pack import list_packs, used_bytes
 from fastarchive.store.record import Location
 from fastarchive.store.recovery import RecoveryReport, recover
+from fastarchive.store.writers import LogStatus
 
 __all__ = ["Archive", "NoSuchInstance", "Outcome", "ReadOnlyArchive", "Receipt"]
 

@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 
 from fastarchive.archive import Outcome, Receipt
-from fastarchive.store.log import LogStatus
 from fastarchive.store.record import Location
+from fastarchive.store.writers import LogStatus
 from fastarchive.upperlayer import (
     AssociationAborted,
     Command,

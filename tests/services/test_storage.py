@@ -17,7 +17,7 @@ from fastarchive.services import storage
 from fastarchive.services.arrivals import Arrivals
 from fastarchive.services.context import Limits, open_context
 from fastarchive.store.intake import SPILL, IntakeError
-from fastarchive.store.log import LogBroken, NoSpace
+from fastarchive.store.writers import LogBroken, NoSpace
 from fastarchive.upperlayer import AssociationAborted
 from tests.services.fakes import CT, FakeArchive, FakeAssociation, FakeMessage, presentation, store_request
 

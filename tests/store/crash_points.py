@@ -17,12 +17,13 @@ from fastarchive.store.ahead import Ahead
 from fastarchive.store.blobs import Blobs
 from fastarchive.store.encoding import EncodedRecord, Spool
 from fastarchive.store.follow import Follower
-from fastarchive.store.log import Log, LogBroken, NoSpace
+from fastarchive.store.log import Log
 from fastarchive.store.mirror import MirrorWait, catch_up
 from fastarchive.store.pack import PACKS, PAGE, list_packs, pack_path, read_state
 from fastarchive.store.record import Location
 from fastarchive.store.recovery import recover
 from fastarchive.store.scrub import Scrub
+from fastarchive.store.writers import LogBroken, NoSpace
 from tests.store.lines import opened_line, plain_slice
 from tests.store.making import encoded
 from tests.store.power import PowerLossDisk

@@ -14,9 +14,10 @@ from fastarchive.store.ahead import Ahead
 from fastarchive.store.blobs import Blobs
 from fastarchive.store.disk import Disk
 from fastarchive.store.filters import Buffer
-from fastarchive.store.log import Log, LogBroken
+from fastarchive.store.log import Log
 from fastarchive.store.mirror import MirrorWait
 from fastarchive.store.pack import PAGE, list_packs, pack_path, read_state
+from fastarchive.store.writers import LogBroken
 from tests.store.making import encoded
 
 STRETCH = 256 << 10

@@ -15,9 +15,9 @@ from fastarchive.native.loading import library
 from fastarchive.store.blobs import Blobs
 from fastarchive.store.follow import Follower
 from fastarchive.store.intake import Intake
-from fastarchive.store.log import LogBroken, NoSpace
 from fastarchive.store.pack import PAGE, list_packs, pack_path, read_state, read_table
 from fastarchive.store.record import Location
+from fastarchive.store.writers import LogBroken, NoSpace
 from tests.store.lines import SENDER, opened_line, plain_slice, uid_of
 from tests.store.making import CT_IMAGE_STORAGE, EXPLICIT_LITTLE, FaultyDisk, header
 

@@ -12,9 +12,10 @@ import zstandard
 from fastarchive.store.blobs import Blobs
 from fastarchive.store.encoding import EncodedRecord
 from fastarchive.store.follow import Follower
-from fastarchive.store.log import Log, LogBroken, NoSpace, recover
+from fastarchive.store.log import Log, recover
 from fastarchive.store.pack import PAGE, list_packs, pack_path, read_state, read_table
 from fastarchive.store.record import Location, deletion
+from fastarchive.store.writers import LogBroken, NoSpace
 from tests.store.making import FaultyDisk, ct_slice, encoded, intake
 
 

@@ -11,10 +11,11 @@ import pytest
 
 from fastarchive.store.blobs import Blobs, DamagedInstance
 from fastarchive.store.filters import Buffer
-from fastarchive.store.log import Log, LogBroken, NoSpace
+from fastarchive.store.log import Log
 from fastarchive.store.mirror import MirrorWait, catch_up
 from fastarchive.store.pack import PAGE, list_packs, pack_path
 from fastarchive.store.scrub import Scrub
+from fastarchive.store.writers import LogBroken, NoSpace
 from tests.store.making import FaultyDisk, ct_slice, encoded, intake
 
 

@@ -12,12 +12,13 @@ import pytest
 from fastarchive.native.loading import library
 from fastarchive.store.disk import Disk
 from fastarchive.store.filters import Buffer
-from fastarchive.store.log import Log, LogBroken
+from fastarchive.store.log import Log
 from fastarchive.store.mirror import catch_up
 from fastarchive.store.pack import PACKS, PAGE, list_packs, pack_path
 from fastarchive.store.record import Location
 from fastarchive.store.recovery import recover
 from fastarchive.store.repair import heal
+from fastarchive.store.writers import LogBroken
 from tests.store.lines import opened_line, plain_slice
 from tests.store.making import encoded
 from tests.upkeep.compaction_crashes import AllRead

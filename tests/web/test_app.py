@@ -12,7 +12,7 @@ import pytest
 from fastarchive import settings
 from fastarchive.archive import Archive
 from fastarchive.metrics import Metrics
-from fastarchive.store.log import LogStatus
+from fastarchive.store.writers import LogStatus
 from fastarchive.web.app import create_app
 from fastarchive.web.state import WebState
 

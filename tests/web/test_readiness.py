@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastarchive.store.log import LogStatus
+from fastarchive.store.writers import LogStatus
 from fastarchive.web.page import flatten, start_page
 from fastarchive.web.readiness import (
     CAUGHT_UP,

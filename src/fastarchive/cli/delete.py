@@ -57,7 +57,7 @@ def delete(
         fail("a deletion needs a --reason (or --dry-run to see the plan)", WRONG_USAGE)
     settings = load_settings({"data": data}, config)
     from fastarchive.archive import Archive
-    from fastarchive.store.log import LogBroken, NoSpace
+    from fastarchive.store.writers import LogBroken, NoSpace
     from fastarchive.upkeep import deletion, holds
     from fastarchive.upkeep.selection import select
 

@@ -209,7 +209,7 @@ def import_files(
     settings = load_settings({"data": data}, config)
     known = CharacterSets(_parsed(character_set), settings.character_sets)
     from fastarchive.archive import Archive
-    from fastarchive.store.log import LogBroken, NoSpace
+    from fastarchive.store.writers import LogBroken, NoSpace
     from fastarchive.upkeep.policies import conflict_policies
 
     missing = [path for path in paths if not path.exists()]

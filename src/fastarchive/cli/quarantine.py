@@ -51,7 +51,7 @@ def quarantine(
     settings = load_settings({"data": data}, config)
     from fastarchive.archive import Archive
     from fastarchive.store.blobs import DamagedInstance
-    from fastarchive.store.log import LogBroken, NoSpace
+    from fastarchive.store.writers import LogBroken, NoSpace
     from fastarchive.upkeep import holds
     from fastarchive.upkeep.quarantine import OnHold, discard, release
 

@@ -44,7 +44,7 @@ def rejections(
     settings = load_settings({"data": data}, config)
     from fastarchive.archive import Archive
     from fastarchive.dicom.rejection import TITLES
-    from fastarchive.store.log import LogBroken, NoSpace
+    from fastarchive.store.writers import LogBroken, NoSpace
     from fastarchive.upkeep import deletion, holds
     from fastarchive.upkeep.rejections import discard, revoke
 

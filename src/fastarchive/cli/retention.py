@@ -60,7 +60,7 @@ def retention(
     if path is None:
         fail("there are no rules: name a file by --rules or by the setting `retention`", WRONG_USAGE)
     from fastarchive.archive import Archive
-    from fastarchive.store.log import LogBroken, NoSpace
+    from fastarchive.store.writers import LogBroken, NoSpace
     from fastarchive.upkeep import deletion, holds
     from fastarchive.upkeep import retention as upkeep
     from fastarchive.upkeep.retention_rules import RulesError, read_rules

@@ -8,7 +8,7 @@ from typing import Final
 
 from fastarchive.archive import Archive
 from fastarchive.settings import Settings
-from fastarchive.store.log import LogBroken, NoSpace
+from fastarchive.store.writers import LogBroken, NoSpace
 from fastarchive.upkeep import deletion, holds, retention
 from fastarchive.upkeep.retention_rules import RulesError, read_rules
 

@@ -25,7 +25,7 @@ from fastarchive.services.faults import log_unexpected
 from fastarchive.services.keeper import Keeper
 from fastarchive.services.responses import caller_of, response_to
 from fastarchive.store.intake import Intake, IntakeError
-from fastarchive.store.log import LogBroken, NoSpace
+from fastarchive.store.writers import LogBroken, NoSpace
 from fastarchive.upperlayer import Association, AssociationError, Command, Message, PresentationContext
 
 __all__ = ["STALLED", "Answer", "answer_for_error", "handle", "log_answer"]

@@ -64,14 +64,7 @@ class OwnPack:
         self.entries: deque[tuple[int, int, Record]] = deque(maxlen=_MOST_HANDED)
         """Offset, size and record."""
 
-    def add(self, appends: Sequence[Append], offsets: Sequence[int], end: int) -> None:
-        """Records that readers may see now."""
-        for append, offset in zip(appends, offsets, strict=True):
-            encoded = append.encoded
-            self.entries.append((offset, encoded.size, encoded.record))
-        self.end = end
-
-    def add_one(self, offset: int, size: int, record: Record) -> None:
+    def add(self, offset: int, size: int, record: Record) -> None:
         """A record that readers may see now, behind all others."""
         self.entries.append((offset, size, record))
         self.end = offset + size

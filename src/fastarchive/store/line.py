@@ -12,18 +12,17 @@ import queue
 import threading
 import time
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from fastarchive.native.line import LeftPack, NativeLine, native_line
 from fastarchive.store.appends import OwnPack, OwnPacks
-from fastarchive.store.disk import DISK, FULL, Disk
+from fastarchive.store.disk import DISK, Disk
 from fastarchive.store.glimpse import glimpse_of_own
-from fastarchive.store.log import LogBroken, LogStatus, NoSpace, reservation
-from fastarchive.store.pack import OpenPack, create_pack, seal_pack
+from fastarchive.store.pack import OpenPack, create_pack
 from fastarchive.store.record import Location
 from fastarchive.store.recovery import recover_pack
+from fastarchive.store.writers import LogStatus, NoSpace, abandon, failure_of, finish, reservation
 
 __all__ = ["Line", "Sender", "Stored", "open_line"]
 
@@ -161,7 +160,7 @@ class Line:
                 pack, own = self._packs[serial]
                 record = glimpse_of_own(metadata, sender.name, instance, received, metadata[_DIGEST])
                 pack.offsets.append(offset)
-                own.add_one(offset, size, record)
+                own.add(offset, size, record)
                 place = Location(serial, offset, size)
                 stored.append(Stored(token, instance, place, None, digest / 1e9, compress / 1e9, sync / 1e9))
             if news is not None:
@@ -196,11 +195,12 @@ class Line:
 
     def _failed(self, error: int) -> Exception:
         text = os.strerror(error)
-        if error in FULL:
+        failure = failure_of(OSError(error, text))
+        if isinstance(failure, NoSpace):
             self._refused += 1
-            return NoSpace(f"the log can't be written: {text}")
-        self._failure = text
-        return LogBroken(f"the log can't be written: {text}")
+        else:
+            self._failure = text
+        return failure
 
     # ---------------------------------------------------------------- packs, in a thread of their own
 
@@ -240,16 +240,12 @@ class Line:
         """Seal a pack that is full; give one up after an error: what was acknowledged in it stays."""
         pack, _ = self._packs.pop(left.serial)
         self._own.forget(left.serial)
-        with suppress(OSError):
-            if left.error:
-                self._abandoned += 1
-                self._orphans.append(left.serial)
-                self._disk.truncate(pack.fd, left.end)
-            elif pack.offsets:
-                seal_pack(pack.fd, left.end, pack.offsets, recovered=False, disk=self._disk)
-            else:
-                self._disk.remove(pack.path)
-        os.close(pack.fd)
+        if left.error:
+            self._abandoned += 1
+            self._orphans.append(left.serial)
+            abandon(pack, left.end, self._disk)
+        else:
+            finish(pack, left.end, pack.offsets, self._disk)
 
     def _settle_orphans(self) -> None:
         """Do for the packs given up what recovery would do after a restart; what fails is left to that."""

@@ -10,9 +10,8 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from fastarchive.store.ahead import Ahead
 from fastarchive.store.appends import Append, OwnPack, OwnPacks, fail, succeed
@@ -20,70 +19,17 @@ from fastarchive.store.disk import DISK, FULL, Disk, PartlyWritten
 from fastarchive.store.encoding import EncodedRecord
 from fastarchive.store.filters import Buffer
 from fastarchive.store.mirror import MirrorWait, Trailing
-from fastarchive.store.pack import PAGE, OpenPack, create_copy, create_pack, publish_durable, seal_pack
+from fastarchive.store.pack import PAGE, OpenPack, create_copy, create_pack, publish_durable
 from fastarchive.store.record import Location
 from fastarchive.store.recovery import RecoveryReport, recover, recover_pack
+from fastarchive.store.writers import LogBroken, LogStatus, NoSpace, abandon, failure_of, finish, reservation
 
-__all__ = ["Log", "LogBroken", "LogStatus", "NoSpace", "RecoveryReport", "recover"]
+__all__ = ["Log", "RecoveryReport", "recover"]
 
 SEAL_SIZE: Final = 256 << 20
 GROUP_BYTES: Final = 64 << 20
 """A group is written and synced when it has this many bytes, even if more is waiting."""
 GROUP_RECORDS: Final = 4096
-
-
-class NoSpace(Exception):
-    """There is no room on the disk, or only the reserve is left. Nothing was stored; later appends may succeed."""
-
-
-class LogBroken(Exception):
-    """The record could not be made durable: an error of the disk, or the log is closed. It must not be acknowledged."""
-
-
-class LogStatus(NamedTuple):
-    """What the log has done so far."""
-
-    pack: int | None
-    """The open pack's id."""
-    end: int
-    """Bytes in the open pack."""
-    records: int
-    """Records made durable."""
-    groups: int
-    """Syncs that made them durable."""
-    refused: int
-    """Appends that failed for lack of space."""
-    abandoned: int
-    """Packs given up after an error of the disk."""
-    stalled: float = 0.0
-    """Seconds since the writing of the group under way began; 0 when none is."""
-    failure: str = ""
-    """Why the last group could not be written, in the words of the operating system; empty once one could again."""
-    told_at: float = 0.0
-    """When that was known, on the clock of perf_counter()."""
-
-    def and_of(self, other: LogStatus) -> LogStatus:
-        """Of both together; the pack is that of the other, if it has one, and the failure what was known last."""
-        return LogStatus(
-            self.pack if other.pack is None else other.pack,
-            self.end if other.pack is None else other.end,
-            self.records + other.records,
-            self.groups + other.groups,
-            self.refused + other.refused,
-            self.abandoned + other.abandoned,
-            max(self.stalled, other.stalled),
-            self.failure if self.told_at > other.told_at else other.failure,
-            max(self.told_at, other.told_at),
-        )
-
-
-def reservation(directory: Path, seal_size: int, reserve_bytes: int) -> int:
-    """Bytes to set aside for a pack: all of it, unless the disk is small or filling up."""
-    try:
-        status = os.statvfs(directory)
-    except FileNotFoundError:
-        return 0
-    return seal_size if status.f_bavail * status.f_frsize > reserve_bytes + 8 * seal_size else 0
 
 
 class Log:
@@ -248,11 +194,12 @@ class Log:
                 self._abandon()
                 if not group:
                     group.append(queue.popleft())
-                failure = NoSpace if error.errno in FULL else LogBroken
-                self._failure = "" if failure is NoSpace else error.strerror or type(error).__name__
+                failure = failure_of(error)
+                is_full = isinstance(failure, NoSpace)
+                self._failure = "" if is_full else error.strerror or type(error).__name__
                 self._told_at = time.perf_counter()
-                self._refused += len(group) if failure is NoSpace else 0
-                fail(group, failure(f"the log can't be written: {error.strerror}"))
+                self._refused += len(group) if is_full else 0
+                fail(group, failure)
             except BaseException as error:
                 # A defect, not the disk. Nobody may wait for ever, and nothing half done may be built upon.
                 self._abandon()
@@ -350,7 +297,8 @@ class Log:
         if self._trailing is not None:
             self._trailing.follow(pack.pack)
         if self._handed is not None:
-            self._handed.add(group, offsets, end)
+            for append, offset in zip(group, offsets, strict=True):
+                self._handed.add(offset, append.encoded.size, append.encoded.record)
         succeed(group, pack.pack, offsets, (started, written, synced))
 
     def _copies(self, pack: OpenPack) -> list[OpenPack]:
@@ -412,31 +360,24 @@ class Log:
             raise PartlyWritten(error.cause, offset - pack.end + error.written) from error
 
     def _seal(self) -> None:
-        """Seal the open pack, if there is one; what can't be sealed is left to recovery, as after a crash."""
+        """Seal the open pack, if there is one."""
         pack, copies = self._let_go()
         if pack is None:
             return
         for copy in copies:
-            with suppress(OSError):
-                if pack.offsets:
-                    seal_pack(copy.fd, pack.end, pack.offsets, recovered=False, disk=self._disk)
-                else:
-                    self._disk.remove(copy.path)
-            os.close(copy.fd)
+            finish(copy, pack.end, pack.offsets, self._disk)
         if self._trailing is not None and pack.offsets:
             self._trailing.follow(pack.pack)
 
     def _abandon(self) -> None:
-        """Give the open pack up after an error. What was acknowledged in it stays; the rest is cut off if possible."""
+        """Give the open pack up after an error."""
         pack, copies = self._let_go()
         if pack is None:
             return
         self._abandoned += 1
         self._orphans.append(pack.pack)
         for copy in copies:
-            with suppress(OSError):
-                self._disk.truncate(copy.fd, pack.end)
-            os.close(copy.fd)
+            abandon(copy, pack.end, self._disk)
 
     def _let_go(self) -> tuple[OpenPack | None, list[OpenPack]]:
         """The open pack and all its copies; the log has none any more."""

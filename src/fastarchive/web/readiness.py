@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fastarchive.setting_values import size_text
-from fastarchive.store.log import LogStatus
+from fastarchive.store.writers import LogStatus
 
 STALLED_AFTER = 30.0
 """Seconds without progress after which an index that has something to take in counts as stalled."""
