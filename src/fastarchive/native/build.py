@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-VERSION = 20
+VERSION = 21
 """Of the functions' signatures: a library of another version, left from before, is not loaded."""
 SOURCES = (
     "answers.c",
     "attributes.c",
     "blake3.c",
+    "crc.c",
     "decoding.c",
     "entropy.c",
     "frames.c",

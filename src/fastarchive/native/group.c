@@ -4,24 +4,16 @@
  */
 #define _GNU_SOURCE /* pwritev() */
 #include "group.h"
+#include "clock.h"
 
 #include <errno.h>
 #include <sys/statvfs.h>
-#include <time.h>
 #include <unistd.h>
 
-#define DURABLE_AT 1024       /* where the header page tells how far the pack is durable */
 #define STRETCH (256u << 10)  /* zeroes at a time */
 #define SMALL_GROUP (32 << 10)
 
 static const uint8_t zeroes[STRETCH];
-
-uint64_t monotonic_time(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
 
 static int64_t write_file(int fd, const struct iovec *parts, int count, uint64_t offset)
 {
@@ -107,5 +99,5 @@ int group_write(Writer *writer, Pack *pack, struct iovec *parts, int count, uint
     pack->end += size;
     uint64_t state[2] = {pack->end, ~pack->end};
     struct iovec part = {state, sizeof state};
-    return write_all(files, pack->fd, &part, 1, DURABLE_AT);
+    return write_all(files, pack->fd, &part, 1, PACK_DURABLE);
 }

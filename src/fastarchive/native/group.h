@@ -2,10 +2,11 @@
 #ifndef FASTARCHIVE_GROUP_H
 #define FASTARCHIVE_GROUP_H
 
+#include "pack.h"
+
 #include <stdint.h>
 #include <sys/uio.h>
 
-#define PACK_PAGE 4096u  /* bytes of the header page of a pack */
 #define GROUP_MOST 256   /* records */
 
 /* The operating system's files, or what stands for them. All return -errno when they fail. */
@@ -41,7 +42,5 @@ typedef struct {
  * `*synced`: the nanoseconds that took. The parts are changed.
  */
 int group_write(Writer *writer, Pack *pack, struct iovec *parts, int count, uint64_t size, uint64_t *synced);
-
-uint64_t monotonic_time(void);
 
 #endif

@@ -7,18 +7,6 @@
 
 #define LONGEST_DEALT 128
 
-static CrcTable crc_table;
-
-__attribute__((constructor)) static void fill_crc_table(void)
-{
-    crc_prepare(crc_table);
-}
-
-static int is_whole(const uint8_t *record, size_t metadata)
-{
-    return record_crc(crc_table, record, metadata) == load32(record + RECORD_CRC);
-}
-
 /* Which of `of` readers an instance's record falls to: by its Patient ID, or its study where it has none. */
 static uint32_t dealt(const uint8_t *record, size_t metadata, uint32_t of)
 {
@@ -52,7 +40,7 @@ static uint32_t dealt(const uint8_t *record, size_t metadata, uint32_t of)
         whose = record + start;
         size = lengths[2] < metadata - start ? lengths[2] : metadata - start;
     }
-    return crc_of(crc_table, 0, whose, size) % of;
+    return crc_of(0, whose, size) % of;
 }
 
 typedef struct {
@@ -100,7 +88,7 @@ EXPORT uint32_t fastarchive_deal(const uint8_t *piece, size_t size, uint64_t lef
             break;
         if (of == 1 || record[18] != INSTANCE || dealt(record, metadata, of) == number)
             found[count++] = (Found){(uint32_t)at, (uint32_t)metadata, total, reached->passed, 0};
-        else if (!is_whole(record, metadata)) {
+        else if (!record_is_whole(record, metadata)) {
             reached->ended = 1;
             break;
         }

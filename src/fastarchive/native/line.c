@@ -6,9 +6,10 @@
  * made a record commits it himself if nobody is at it, while it still lies in his caches.
  */
 #define _POSIX_C_SOURCE 200809L
+#include "clock.h"
 #include "group.h"
+#include "jobs.h"
 #include "native.h"
-#include "plain.h"
 #include "record.h"
 
 #include <errno.h>
@@ -22,28 +23,6 @@
 #define KEPT 16                 /* buffers of each kind for records to come */
 #define SMALL_DATA (64u << 10)  /* bytes of a data set, of the first kind; the others are of any size */
 #define MOST_LEFT 4
-
-typedef struct Job {
-    struct Job *next;
-    uint64_t token;
-    const uint8_t **pieces;
-    uint32_t *sizes;
-    size_t count, size; /* pieces, and bytes of all of them */
-    const uint8_t *strings;
-    uint8_t lengths[5];
-    int64_t received;
-    uint8_t *record; /* made */
-    size_t length;
-    uint64_t serial, offset; /* of the pack, and in it */
-    uint64_t synced;
-    int error;
-    Times times;
-} Job;
-
-typedef struct {
-    Job *first, **last;
-    size_t bytes; /* of their records */
-} Jobs;
 
 /* What became of a data set. */
 typedef struct {
@@ -96,24 +75,6 @@ typedef struct {
     uint32_t small_count, large_count;
     uint32_t most;
 } Line;
-
-static void put_last(Jobs *jobs, Job *job)
-{
-    job->next = NULL;
-    *jobs->last = job;
-    jobs->last = &job->next;
-    jobs->bytes += job->length;
-}
-
-static Job *take_first(Jobs *jobs)
-{
-    Job *job = jobs->first;
-    jobs->first = job->next;
-    jobs->bytes -= job->length;
-    if (!jobs->first)
-        jobs->last = &jobs->first;
-    return job;
-}
 
 /* Memory for a record, with the lock. Only the pages that are written to take any. */
 static uint8_t *buffer_for(Line *line, size_t size)

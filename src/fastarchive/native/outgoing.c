@@ -29,7 +29,6 @@ typedef size_t (*Decompress)(void *context, void *out, size_t room, const void *
 typedef struct {
     Decompress decompress;
     void *context;
-    CrcTable crc;
     uint8_t record[2 * MOST];
     uint8_t content[MOST];                  /* of a block that zstd reads */
     uint8_t window[LONGEST_ROW + TILE + 8]; /* the row before, and pixels being restored */
@@ -62,7 +61,6 @@ EXPORT void fastarchive_outgoing_prepare(Room *room, Decompress decompress, void
 {
     room->decompress = decompress;
     room->context = context;
-    crc_prepare(room->crc);
 }
 
 static uint8_t *put32_big(uint8_t *to, size_t value)
@@ -193,7 +191,7 @@ static int read_record(const Room *room, size_t size, size_t length, const uint8
     uint64_t metadata = (uint64_t)load32(start + 4) + 8, count = load32(start + 20), strings = 0, before = 0;
     if (load32(start) != RECORD_FRAME || load32(start + 8) != RECORD_MAGIC || load16(start + 16) != RECORD_VERSION ||
         metadata < RECORD_FIXED || metadata > size || load64(start + 24) != size || load64(start + 40) != length ||
-        load32(start + RECORD_CRC) != record_crc(room->crc, start, metadata))
+        !record_is_whole(start, metadata))
         return 0;
     for (int i = 0; i < RECORD_STRINGS; i++) {
         strings += lengths[i];

@@ -3,15 +3,14 @@
  * blocks, metadata. The plain case of store/intake.py: 16-bit pixels in one block, or none. Everything else is left to the
  * Python code.
  */
-#define _POSIX_C_SOURCE 200809L /* clock_gettime() */
+#define _POSIX_C_SOURCE 200809L /* clock.h */
 #include "blake3.h"
+#include "clock.h"
 #include "instance.h"
 #include "native.h"
 #include "plain.h"
 #include "record.h"
 #include "rows.h"
-
-#include <time.h>
 
 #define CHECKSUM 8u
 #define DRAWING 8u
@@ -32,7 +31,6 @@ struct Room {
     size_t frame_room;
     Finder finder;
     Blake3 hash;
-    CrcTable crc;
 };
 
 typedef struct {
@@ -40,13 +38,6 @@ typedef struct {
     uint32_t distance;
     uint8_t codec, filter, width;
 } Block;
-
-static uint64_t now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
 
 static size_t round_up(size_t size)
 {
@@ -93,7 +84,6 @@ EXPORT int fastarchive_plain_prepare(Room *room, size_t most, Compress compress,
     room->context = context;
     room->finder.wanted_count = wanted_count;
     memcpy(room->finder.wanted, wanted, 4 * wanted_count);
-    crc_prepare(room->crc);
     return 1;
 }
 
@@ -152,15 +142,15 @@ static const uint8_t *digest_and_filter(Room *room, const Pieces *data, size_t h
     if (distance)
         fastarchive_rows_begin(room->rows, pixels, distance);
     for (size_t i = 0, before = header; i < data->count; i++, before = 0) {
-        uint64_t started = now();
+        uint64_t started = monotonic_time();
         blake3_add(&room->hash, data->pieces[i], data->sizes[i]);
-        *digest_time += now() - started;
+        *digest_time += monotonic_time() - started;
         if (distance)
             fastarchive_rows_feed(room->rows, room->scratch, data->pieces[i], before, data->sizes[i] - before);
     }
-    uint64_t started = now();
+    uint64_t started = monotonic_time();
     blake3_end(&room->hash, digest);
-    *digest_time += now() - started;
+    *digest_time += monotonic_time() - started;
     return distance ? room->rows + fastarchive_rows_end(room->rows, room->scratch, size) : NULL;
 }
 
@@ -197,7 +187,7 @@ EXPORT int fastarchive_plain_look(Room *room, const uint8_t *data, size_t size, 
 EXPORT size_t fastarchive_plain_record(Room *room, uint8_t *out, const Pieces *data, size_t size, const uint8_t *strings,
                                        const uint8_t lengths[5], int64_t received, Times *times)
 {
-    uint64_t started = now();
+    uint64_t started = monotonic_time();
     Parts parts;
     const uint8_t *first = data->pieces[0], *whole = NULL;
     Pieces one = {&whole, (uint32_t[]){(uint32_t)size}, 1};
@@ -258,8 +248,8 @@ EXPORT size_t fastarchive_plain_record(Room *room, uint8_t *out, const Pieces *d
         to = put(to, &block->distance, 4);
         to = put(to, checksum, CHECKSUM);
     }
-    uint32_t crc = record_crc(room->crc, out, metadata);
+    uint32_t crc = record_crc(out, metadata);
     memcpy(out + RECORD_CRC, &crc, 4);
-    times->compress_time = now() - started - times->digest_time;
+    times->compress_time = monotonic_time() - started - times->digest_time;
     return total;
 }

@@ -3,6 +3,7 @@
 #define FASTARCHIVE_RECORD_H
 
 #include "crc.h"
+#include "native.h"
 
 #define RECORD_FRAME 0x184D2A51u
 #define RECORD_MAGIC 0x43455246u /* FREC */
@@ -21,9 +22,15 @@ enum { RAW = 0, ZSTD = 1 };
 enum { NONE = 0, ROWS = 2 };
 
 /* The CRC of a record's `metadata` bytes of metadata, in which it stands itself. */
-static inline uint32_t record_crc(const CrcTable table, const uint8_t *record, size_t metadata)
+static inline uint32_t record_crc(const uint8_t *record, size_t metadata)
 {
-    return crc_of(table, crc_of(table, 0, record, RECORD_CRC), record + RECORD_CRC + 4, metadata - RECORD_CRC - 4);
+    return crc_of(crc_of(0, record, RECORD_CRC), record + RECORD_CRC + 4, metadata - RECORD_CRC - 4);
+}
+
+/* Whether they are what they were. */
+static inline int record_is_whole(const uint8_t *record, size_t metadata)
+{
+    return record_crc(record, metadata) == load32(record + RECORD_CRC);
 }
 
 #endif

@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE /* preadv2() */
 #include "native.h"
+#include "pack.h"
 #include "record.h"
 
 #include <sys/stat.h>
@@ -17,10 +18,7 @@
 #define LONGEST (64u << 10)      /* bytes of a record's metadata */
 #define AHEAD 4096u              /* bytes read of a first record */
 #define MOST_BLOCKS 8
-#define PAGE 4096
-#define SEAL 512                 /* where a pack is sealed, and how far it is durable */
-#define DURABLE 1024
-#define STATE (DURABLE + 16 - SEAL)
+#define STATE (PACK_DURABLE + 16 - PACK_SEAL)
 
 enum { PERHAPS, LACKS, FULL };
 
@@ -40,13 +38,6 @@ typedef struct {
     uint64_t table[SLOTS]; /* fingerprints of instances, 0 where there is none */
     uint8_t record[LONGEST];
 } Scout;
-
-static CrcTable crc_table;
-
-__attribute__((constructor)) static void fill_crc_table(void)
-{
-    crc_prepare(crc_table);
-}
 
 EXPORT size_t fastarchive_scout_room(void)
 {
@@ -133,7 +124,7 @@ static int pass(Scout *scout, Pack *pack, uint64_t end)
         return 0;
     if (metadata > size && !read_at(pack->fd, record + size, (size_t)metadata - size, pack->position + size))
         return 0;
-    if (record_crc(crc_table, record, metadata) != load32(record + RECORD_CRC))
+    if (!record_is_whole(record, metadata))
         return 0;
     uint8_t bits = 0;
     for (size_t byte = 0; byte < strings; byte++)
@@ -169,10 +160,10 @@ EXPORT int fastarchive_scout(Scout *scout, const uint8_t *instance, size_t lengt
         return PERHAPS;
     for (Pack *pack = scout->pack, *last = pack + scout->packs; pack < last; pack++) {
         uint8_t page[STATE];
-        if (!read_at(pack->fd, page, STATE, SEAL) || load64(page))
+        if (!read_at(pack->fd, page, STATE, PACK_SEAL) || load64(page))
             return PERHAPS;
-        uint64_t durable = load64(page + DURABLE - SEAL);
-        if (durable != ~load64(page + DURABLE - SEAL + 8) || durable < PAGE)
+        uint64_t durable = load64(page + PACK_DURABLE - PACK_SEAL);
+        if (durable != ~load64(page + PACK_DURABLE - PACK_SEAL + 8) || durable < PACK_PAGE)
             return PERHAPS;
         while (pack->position < durable) {
             if (scout->records == MOST_RECORDS)
