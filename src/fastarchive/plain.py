@@ -13,9 +13,9 @@ from typing import Any
 
 from fastarchive.admission import Admission
 from fastarchive.native.line import MOST
-from fastarchive.store.line import Line, Sender, Stored
+from fastarchive.store.line import Beginning, Line, Sender, Stored
 
-__all__ = ["MOST", "PlainInstances", "Sender", "Stored"]
+__all__ = ["MOST", "Beginning", "PlainInstances", "Sender", "Stored"]
 
 
 class PlainInstances:
@@ -35,15 +35,27 @@ class PlainInstances:
         """Seconds the disk has been at the group that is being written."""
         return self._line.stalled
 
-    def offer(self, token: Any, sop_instance: str, pieces: Sequence[bytes], sender: Sender) -> bool:
+    def begin(self, sop_instance: str, pieces: Sequence[bytes], sender: Sender) -> Beginning | None:
+        """Begin the record of a data set of which these pieces have arrived, if there is nothing better to do. Nobody
+        is let in by that: it has to be offered when it has come to its end, or to be dropped."""
+        return self._line.begin(sop_instance, sender, pieces)
+
+    def offer(
+        self,
+        token: Any,
+        sop_instance: str,
+        pieces: Sequence[bytes],
+        sender: Sender,
+        beginning: Beginning | None = None,
+    ) -> bool:
         """Take on a data set of up to :data:`MOST` bytes, whose affected SOP Instance UID this is: :meth:`landed` tells
-        what becomes of it, by its token.
+        what becomes of it, by its token. beginning: what :meth:`begin` gave for it.
 
         False, and nothing was done, for one that doesn't go this way. Raises OSError when the index can't be read.
         """
         if not self._admission.begin(sop_instance, sender.calling_ae):
             return False
-        if self._line.offer(token, sop_instance, sender, pieces):
+        if self._line.offer(token, sop_instance, sender, pieces, beginning):
             return True
         self._admission.withdraw(sop_instance)
         return False

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio
 import numpy as np
@@ -14,6 +17,7 @@ from pydicom.dataset import Dataset
 from fastarchive.archive import Archive
 from fastarchive.metrics import exposition
 from fastarchive.native.loading import library
+from fastarchive.plain import Beginning, PlainInstances
 from fastarchive.services.context import Limits
 from fastarchive.store.disk import Disk
 from fastarchive.store.filters import Buffer
@@ -22,6 +26,7 @@ from fastarchive.upperlayer.commands import encode_command, store_success
 from fastarchive.upperlayer.pdu import frame_command
 from tests.services.loopback import Loopback, encode, serving, slice_of
 from tests.services.scu import CT, EXPLICIT, store
+from tests.store.lines import needs_library
 from tests.store.making import FaultyDisk
 
 ALONE: dict[str, object] = {"write_index": False}
@@ -112,10 +117,9 @@ def large(number: int = 1) -> Dataset:
     return data_set
 
 
-async def send(association: Association, number: int, of: Callable[..., Dataset] = slice_of) -> None:
-    """A C-STORE-RQ, its Message ID the number of the slice."""
-    data_set = of(number=number)
-    command = Command(
+def request(number: int, data_set: Dataset) -> Command:
+    """A C-STORE-RQ with this Message ID."""
+    return Command(
         field=CommandField.C_STORE_RQ,
         message_id=number,
         affected_sop_class=CT,
@@ -123,9 +127,19 @@ async def send(association: Association, number: int, of: Callable[..., Dataset]
         priority=0,
         has_data_set=True,
     )
+
+
+def context_id(association: Association) -> int:
+    """Of the one presentation context."""
     context = association.context_for(CT)
     assert context is not None
-    await association.send(context.id, command, encode(data_set))
+    return context.id
+
+
+async def send(association: Association, number: int, of: Callable[..., Dataset] = slice_of) -> None:
+    """A C-STORE-RQ, its Message ID the number of the slice."""
+    data_set = of(number=number)
+    await association.send(context_id(association), request(number, data_set), encode(data_set))
 
 
 async def answer(association: Association) -> tuple[int, int | None]:
@@ -262,6 +276,130 @@ def test_S7_two_data_sets_under_one_uid_at_once_are_told_apart(tmp_path: Path) -
             sender.join(20)
         assert sorted(statuses) == [0, 0xA900]
         assert loopback.archive.log_status().records == 1
+
+
+class Begun:
+    """Counts the records that were begun before their data sets had come to an end."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._one = threading.Semaphore(0)
+
+    def note(self) -> None:
+        """There is one more."""
+        self.count += 1
+        self._one.release()
+
+    def wait(self) -> None:
+        """For the next one."""
+        assert self._one.acquire(timeout=20)
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> Begun:
+    """Every record is begun that can be."""
+    begun = Begun()
+    begin = PlainInstances.begin
+
+    def note(plain: PlainInstances, *arguments: Any) -> Beginning:
+        deadline = time.monotonic() + 20
+        while (beginning := begin(plain, *arguments)) is None:  # its threads may not be there yet
+            assert time.monotonic() < deadline
+        begun.note()
+        return beginning
+
+    monkeypatch.setattr(PlainInstances, "begin", note)
+    return begun
+
+
+async def send_slowly(
+    association: Association, number: int, data_set: Dataset, begun: Begun, *, more: bytes | None = b""
+) -> None:
+    """A C-STORE-RQ whose last part, and `more` behind it, follows when the record was begun; None: nothing follows."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        data = encode(data_set)
+        yield data[:200_000]
+        yield data[200_000:300_000]
+        await anyio.to_thread.run_sync(begun.wait)
+        if more is None:
+            raise ConnectionError
+        data += more
+        for at in range(300_000, len(data), 100_000):
+            yield data[at : at + 100_000]
+
+    await association.send(context_id(association), request(number, data_set), pieces())
+
+
+@needs_library
+@pytest.mark.usefixtures("no_other_way")
+def test_S1_a_slice_is_worked_on_while_it_arrives(tmp_path: Path, begun: Begun) -> None:
+    slices = [large(number) for number in range(1, 5)]
+
+    async def talk(association: Association) -> None:
+        for number, data_set in enumerate(slices, 1):
+            await send_slowly(association, number, data_set, begun)
+            assert await answer(association) == (number, 0)
+
+    with serving(tmp_path, archive_options=ALONE) as loopback:
+        conversation(loopback, talk)
+        assert begun.count == 4
+        assert loopback.archive.log_status().records == 4
+        for data_set in slices:
+            assert b"".join(loopback.archive.read(data_set.SOPInstanceUID).chunks()) == encode(data_set)
+        assert (loopback.context.arrivals.under_way, loopback.context.arrivals.held) == (0, 0)
+
+
+@needs_library
+def test_S3_S7_a_slice_that_turns_out_to_be_known_is_answered_as_such(tmp_path: Path, begun: Begun) -> None:
+    first, other = large(1), large(1)
+    other.PatientName = "Other^Name"
+
+    async def talk(association: Association) -> None:
+        for number, data_set, status in ((1, first, 0), (2, first, 0), (3, other, 0xA900), (4, first, 0)):
+            await send_slowly(association, number, data_set, begun)
+            assert await answer(association) == (number, status)
+
+    with serving(tmp_path, archive_options=ALONE) as loopback:
+        conversation(loopback, talk)
+        assert begun.count == 4
+        assert loopback.archive.log_status().records == 1
+
+
+@needs_library
+def test_a_slice_that_does_not_come_to_its_end_leaves_nothing(tmp_path: Path, begun: Begun) -> None:
+    async def stop(association: Association) -> None:
+        with pytest.raises(ConnectionError):
+            await send_slowly(association, 1, large(1), begun, more=None)
+
+    async def talk(association: Association) -> None:
+        await send_slowly(association, 1, large(1), begun)
+        assert await answer(association) == (1, 0)
+
+    with serving(tmp_path, archive_options=ALONE) as loopback:
+        conversation(loopback, stop)
+        conversation(loopback, stop)
+        conversation(loopback, talk)
+        assert begun.count == 3
+        assert loopback.archive.log_status().records == 1
+        assert (loopback.context.arrivals.under_way, loopback.context.arrivals.held) == (0, 0)
+
+
+@needs_library
+def test_more_than_the_header_tells_goes_the_long_way(tmp_path: Path, begun: Begun) -> None:
+    trailing = struct.pack("<HH2sHL", 0xFFFC, 0xFFFC, b"OB", 0, 300_000) + bytes(300_000)
+
+    async def talk(association: Association) -> None:
+        await send_slowly(association, 1, large(1), begun, more=trailing)
+        assert await answer(association) == (1, 0)
+        await send_slowly(association, 2, large(2), begun)
+        assert await answer(association) == (2, 0)
+
+    with serving(tmp_path, archive_options=ALONE) as loopback:
+        conversation(loopback, talk)
+        assert begun.count == 2
+        assert b"".join(loopback.archive.read(large(1).SOPInstanceUID).chunks()) == encode(large(1)) + trailing
+        assert loopback.archive.log_status().records == 2
 
 
 @pytest.mark.parametrize("uid", ["1.2.3", "1.2.34"])

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from fastarchive.dicom.attributes import STORED_TAGS
+from fastarchive.native.loading import OFF, library
 from fastarchive.store.appends import OwnPacks
 from fastarchive.store.disk import Disk
-from fastarchive.store.line import Line, Sender, Stored, open_line
+from fastarchive.store.line import Beginning, Line, Sender, Stored, open_line
 from fastarchive.store.log import SEAL_SIZE
 from tests.store.making import CT_IMAGE_STORAGE, EXPLICIT_LITTLE, ct_pixels, element, header
+
+needs_library = pytest.mark.skipif(
+    library() is None and (os.environ.get(OFF) == "0" or not any(map(shutil.which, ("cc", "gcc", "clang")))),
+    reason="there is no library, and so no line",
+)
+"""A machine that could have a library and has none fails."""
 
 SENDER = Sender(CT_IMAGE_STORAGE, EXPLICIT_LITTLE, "CT1", "FASTARCHIVE")
 
@@ -29,6 +40,12 @@ def plain_slice(number: int, rows: int = 20, columns: int = 30) -> tuple[str, by
     return uid, header(uid, rows=rows, columns=columns) + element(0x7FE00010, "OW", pixels)
 
 
+def cut(data: bytes, pieces: int) -> list[bytes]:
+    """A data set in so many pieces."""
+    size = -(-len(data) // pieces)
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
 class Plain:
     """Gives data sets to a line and waits until they have landed."""
 
@@ -39,8 +56,28 @@ class Plain:
 
     def offer(self, uid: str, data: bytes, *, pieces: int = 1) -> bool:
         """Give it one data set, in so many pieces; whether it takes it."""
-        size = -(-len(data) // pieces)
-        return self.line.offer(uid, uid, SENDER, [data[at : at + size] for at in range(0, len(data), size)])
+        return self.line.offer(uid, uid, SENDER, cut(data, pieces))
+
+    def begin(self, uid: str, pieces: Sequence[bytes], seconds: float = 20.0) -> Beginning:
+        """Let it begin with these pieces of a data set, and ask again while it has other things to do."""
+        begun: list[Beginning] = []
+
+        def ask() -> bool:
+            beginning = self.line.begin(uid, SENDER, pieces)
+            if beginning is not None:
+                begun.append(beginning)
+            return beginning is not None
+
+        self.until(ask, seconds)
+        return begun[0]
+
+    def until(self, probe: Callable[[], bool], seconds: float = 20.0) -> None:
+        """Note what lands until `probe` says yes."""
+        deadline = time.monotonic() + seconds
+        while not probe():
+            assert time.monotonic() < deadline
+            self.line._native.wait(0.01)
+            self.take()
 
     def offered(self, uid: str, data: bytes, seconds: float = 20.0) -> None:
         """Give it one, and again while it takes none."""

@@ -11,17 +11,16 @@ from unittest.mock import patch
 
 import pytest
 
-from fastarchive.native.loading import library
 from fastarchive.store.blobs import Blobs
 from fastarchive.store.follow import Follower
 from fastarchive.store.intake import Intake
 from fastarchive.store.pack import PAGE, list_packs, pack_path, read_state, read_table
 from fastarchive.store.record import Location
 from fastarchive.store.writers import LogBroken, NoSpace
-from tests.store.lines import SENDER, opened_line, plain_slice, uid_of
+from tests.store.lines import SENDER, needs_library, opened_line, plain_slice, uid_of
 from tests.store.making import CT_IMAGE_STORAGE, EXPLICIT_LITTLE, FaultyDisk, header
 
-pytestmark = pytest.mark.skipif(library() is None, reason="there is no library, and so no line")
+pytestmark = needs_library
 
 
 def places(directory: Path) -> dict[str, Location]:

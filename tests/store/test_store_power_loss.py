@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fastarchive.native.loading import library
 from tests.store.crash_points import power_loss, power_loss_on_a_line, power_loss_with_index, power_loss_with_mirror
+from tests.store.lines import needs_library
 
 GROUPS = 10
 POINTS = 37
@@ -25,7 +25,7 @@ def test_nothing_acknowledged_is_lost_with_the_power(group: int, memory: Path) -
     assert acknowledged > POINTS  # it was about something
 
 
-@pytest.mark.skipif(library() is None, reason="there is no library, and so no line")
+@needs_library
 @pytest.mark.parametrize("group", range(4))
 def test_nothing_acknowledged_on_a_line_is_lost_with_the_power(group: int, memory: Path) -> None:
     acknowledged = 0

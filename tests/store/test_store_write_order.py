@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from fastarchive.native.loading import library
 from fastarchive.store.disk import Disk
 from fastarchive.store.filters import Buffer
 from fastarchive.store.log import Log
@@ -19,7 +18,7 @@ from fastarchive.store.record import Location
 from fastarchive.store.recovery import recover
 from fastarchive.store.repair import heal
 from fastarchive.store.writers import LogBroken
-from tests.store.lines import opened_line, plain_slice
+from tests.store.lines import needs_library, opened_line, plain_slice
 from tests.store.making import encoded
 from tests.upkeep.compaction_crashes import AllRead
 
@@ -223,7 +222,7 @@ def test_compaction(tmp_path: Path) -> None:
     assert list_packs(main) == list_packs(mirror)
 
 
-@pytest.mark.skipif(library() is None, reason="there is no library, and so no line")
+@needs_library
 def test_a_line_writes_in_the_same_order(tmp_path: Path) -> None:
     disk = Recorder()
     data = tmp_path / "data"

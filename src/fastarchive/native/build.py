@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-VERSION = 21
+VERSION = 22
 """Of the functions' signatures: a library of another version, left from before, is not loaded."""
 SOURCES = (
     "answers.c",
@@ -24,6 +24,7 @@ SOURCES = (
     "headers.c",
     "instance.c",
     "line.c",
+    "offers.c",
     "outgoing.c",
     "pixels.c",
     "plain.c",

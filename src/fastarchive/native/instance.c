@@ -84,8 +84,8 @@ static size_t distance_of(const Finder *finder, const Scan *scan, const uint8_t 
     return row >= 16 ? row / 8 : 1;
 }
 
-int find_parts(Finder *finder, const uint8_t *data, size_t size, size_t total, const uint8_t *strings,
-               const uint8_t lengths[5], Parts *parts)
+size_t find_parts(Finder *finder, const uint8_t *data, size_t size, size_t total, const uint8_t *strings,
+                  const uint8_t lengths[5], Parts *parts)
 {
     Scan *scan = &parts->scan;
     parts->distance = 0;
@@ -94,8 +94,10 @@ int find_parts(Finder *finder, const uint8_t *data, size_t size, size_t total, c
         return 0;
     if (scan->pixel_tag) {
         parts->distance = distance_of(finder, scan, data);
-        if (!parts->distance || !scan->pixel_length || scan->pixel_length != total - scan->value_offset)
+        size_t told = (size_t)scan->value_offset + scan->pixel_length;
+        if (!parts->distance || !scan->pixel_length || told != (total ? total : told))
             return 0;
+        total = told;
     } else if (size != total)
         return 0;
     Text affected[2] = {{strings, lengths[0]}, {strings + lengths[0], lengths[1]}};
@@ -111,5 +113,5 @@ int find_parts(Finder *finder, const uint8_t *data, size_t size, size_t total, c
     for (int i = 0; i < 4; i++)
         if (!text[i].length || (i < 2 && affected[i].length && !same(text[i], affected[i])))
             return 0;
-    return 1;
+    return total;
 }

@@ -31,9 +31,9 @@ typedef struct {
 /*
  * Whether a data set of `total` bytes is a plain one that has nothing to be refused for, by its first `size` bytes; what it
  * consists of goes to `parts`. `strings`: the affected SOP class and instance, the transfer syntax and the two AE titles, with
- * these lengths.
+ * these lengths. A `total` of 0 is not known yet: then it has to have pixels, which end it. Returns its size, or 0.
  */
-int find_parts(Finder *finder, const uint8_t *data, size_t size, size_t total, const uint8_t *strings,
-               const uint8_t lengths[5], Parts *parts);
+size_t find_parts(Finder *finder, const uint8_t *data, size_t size, size_t total, const uint8_t *strings,
+                  const uint8_t lengths[5], Parts *parts);
 
 #endif

@@ -19,6 +19,8 @@ typedef struct Job {
     uint64_t synced;
     int error;
     Times times;
+    size_t fed, come;  /* of one that is still arriving: pieces that were worked on, and bytes that are here */
+    int ended, dropped; /* whether all of it is here, or it is not wanted any more */
 } Job;
 
 typedef struct {

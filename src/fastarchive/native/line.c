@@ -3,26 +3,18 @@
  * data set, what comes out is where its durable record is. The order of writes is that of store/log.py.
  *
  * Any thread does whatever is next. One at a time commits what is made; as many as there are rooms make records. Whoever has
- * made a record commits it himself if nobody is at it, while it still lies in his caches.
+ * made a record commits it himself if nobody is at it, while it still lies in his caches. How data sets come here is told by
+ * offers.c.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "clock.h"
-#include "group.h"
-#include "jobs.h"
+#include "line.h"
 #include "native.h"
 #include "record.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <unistd.h>
-
-#define MOST_THREADS 64
-#define MOST_MADE (32u << 20)   /* bytes of records that wait for the disk; until then no more are made */
-#define KEPT 16                 /* buffers of each kind for records to come */
-#define SMALL_DATA (64u << 10)  /* bytes of a data set, of the first kind; the others are of any size */
-#define MOST_LEFT 4
 
 /* What became of a data set. */
 typedef struct {
@@ -34,13 +26,6 @@ typedef struct {
     uint64_t digest_time, compress_time, sync_time; /* nanoseconds */
 } Landed;
 
-/* A pack nothing more is written to. */
-typedef struct {
-    uint64_t serial, end;
-    int32_t error; /* why; 0: there is no more room in it */
-    uint32_t is_there;
-} Left;
-
 /* What its owner has to do, and what has been done. */
 typedef struct {
     uint32_t wants_pack; /* to be given, or denied; told once */
@@ -51,30 +36,6 @@ typedef struct {
     uint64_t serial, end; /* of the pack in use, if any */
     Left left;            /* all that is in it has landed, and been told of before */
 } Progress;
-
-typedef struct {
-    volatile uint64_t busy_since; /* CLOCK_MONOTONIC, nanoseconds, of the group that is being written; 0: none */
-    pthread_mutex_t mutex;
-    pthread_cond_t work;
-    Writer writer;
-    uint64_t seal_size;
-    int bell; /* an eventfd, rung when something has landed */
-    int rung, to_ring, to_rouse, closing, committing;
-    uint32_t idle, alive, threads_count, rooms_count;
-    Room *rooms[MOST_THREADS]; /* that nobody works in */
-    pthread_t threads[MOST_THREADS];
-    Jobs offered, made, landed, told;
-    size_t in_hand; /* bytes of records being made */
-    Pack pack, next;
-    enum { CONTENT, ASKING, ASKED } asked; /* for a pack */
-    int denied;                            /* why there is none to be had */
-    Left left[MOST_LEFT];
-    uint32_t left_count;
-    uint64_t records, groups;
-    uint8_t *small[KEPT], *large[KEPT];
-    uint32_t small_count, large_count;
-    uint32_t most;
-} Line;
 
 /* Memory for a record, with the lock. Only the pages that are written to take any. */
 static uint8_t *buffer_for(Line *line, size_t size)
@@ -97,63 +58,10 @@ static void forget(Line *line, Job *job)
 
 /* From here on with the lock, which some let go of for a while. */
 
-/* Whom to wake is written down, and done without the lock: whoever wakes wants it. */
-static void ring(Line *line)
-{
-    line->to_ring = !line->rung;
-}
-
-static void unlock(Line *line)
-{
-    static const uint64_t ONE = 1;
-    int rings = line->to_ring, rouses = line->to_rouse;
-    line->rung |= rings;
-    line->to_ring = line->to_rouse = 0;
-    pthread_mutex_unlock(&line->mutex);
-    if (rouses)
-        pthread_cond_signal(&line->work);
-    while (rings && write(line->bell, &ONE, sizeof ONE) < 0 && errno == EINTR)
-        ;
-}
-
 static void land(Line *line, Job *job)
 {
     put_last(&line->landed, job);
     ring(line);
-}
-
-static int fits(const Line *line, const Pack *pack, uint64_t size)
-{
-    return pack->fd >= 0 && (pack->end == PACK_PAGE || pack->end + size <= line->seal_size);
-}
-
-static int can_make(const Line *line)
-{
-    return line->offered.first && line->rooms_count && line->made.bytes + line->in_hand < MOST_MADE;
-}
-
-/* Whether there is something to write, and a pack for it, which may be left for another and that one for an error; or none to be had. */
-static int can_commit(const Line *line)
-{
-    return line->made.first && !line->committing && line->left_count + 2 <= MOST_LEFT &&
-           (fits(line, &line->pack, line->made.first->length) || line->next.fd >= 0 || line->denied);
-}
-
-static void rouse(Line *line)
-{
-    if (line->idle && (can_commit(line) || can_make(line)))
-        line->to_rouse = 1;
-}
-
-/* Ask for a pack in good time: to create one takes longer than to write many records. */
-static void ask(Line *line)
-{
-    int is_short = line->pack.fd < 0 || line->pack.end > line->seal_size - line->seal_size / 4 ||
-                   (line->made.first && !fits(line, &line->pack, line->made.first->length));
-    if (is_short && line->next.fd < 0 && !line->denied && line->asked == CONTENT) {
-        line->asked = ASKING;
-        ring(line);
-    }
 }
 
 static void leave_pack(Line *line, int error)
@@ -161,6 +69,20 @@ static void leave_pack(Line *line, int error)
     line->left[line->left_count++] = (Left){line->pack.serial, line->pack.end, error, 1};
     line->pack.fd = -1;
     ring(line);
+}
+
+/* The record of a data set is made and has this length; 0: it isn't. */
+static void is_made(Line *line, Job *job, size_t length)
+{
+    line->in_hand -= job->size;
+    job->length = length;
+    if (length) {
+        put_last(&line->made, job);
+        ask(line);
+    } else { /* it was looked at before: not to be expected */
+        job->error = job->record ? EINVAL : ENOMEM;
+        land(line, job);
+    }
 }
 
 /* Make the record of the data set that has waited longest. */
@@ -177,16 +99,47 @@ static void make_one(Line *line)
     if (job->record)
         length = fastarchive_plain_record(room, job->record, &pieces, job->size, job->strings, job->lengths, job->received, &job->times);
     pthread_mutex_lock(&line->mutex);
-    line->in_hand -= job->size;
     line->rooms[line->rooms_count++] = room;
-    job->length = length;
-    if (length) {
-        put_last(&line->made, job);
-        ask(line);
-    } else { /* it was looked at before: not to be expected */
-        job->error = job->record ? EINVAL : ENOMEM;
+    is_made(line, job, length);
+}
+
+/* Do what can be done for the data set that is arriving. */
+static void go_on(Line *line)
+{
+    Job *job = line->ahead;
+    Room *room = line->room_ahead;
+    line->is_at_it = 1;
+    if (!job->fed) {
+        job->record = buffer_for(line, job->size);
+        line->in_hand += job->size;
+    }
+    while (job->fed < job->count && !job->dropped) {
+        size_t from = job->fed, to = job->count; /* those after that may be written to */
+        unlock(line);
+        int good = from || fastarchive_plain_begin(room, job->pieces[0], job->sizes[0], job->size, job->strings, job->lengths);
+        for (; good && from < to; from++)
+            fastarchive_plain_feed(room, job->pieces[from], job->sizes[from]);
+        pthread_mutex_lock(&line->mutex);
+        job->fed = to;
+        if (!good) { /* it was looked at before: not to be expected */
+            job->dropped = 1;
+            job->error = EINVAL;
+        }
+    }
+    if (job->ended && !job->dropped) {
+        const Pieces pieces = {job->pieces, job->sizes, job->count};
+        unlock(line);
+        size_t length = job->record ? fastarchive_plain_end(room, job->record, &pieces, job->received, &job->times) : 0;
+        pthread_mutex_lock(&line->mutex);
+        line->ahead = NULL;
+        is_made(line, job, length);
+    } else if (job->dropped) {
+        line->ahead = NULL;
+        line->in_hand -= job->size;
+        job->error = job->error ? job->error : ECANCELED;
         land(line, job);
     }
+    line->is_at_it = 0;
 }
 
 static void fail_made(Line *line, int error)
@@ -256,9 +209,11 @@ static void *work(void *argument)
         }
         if (can_commit(line)) {
             commit(line);
+        } else if (can_go_on(line)) {
+            go_on(line);
         } else if (can_make(line)) {
             make_one(line);
-        } else if (line->closing && !line->offered.first && !line->made.first) {
+        } else if (line->closing && !line->offered.first && !line->made.first && !line->ahead) {
             break;
         } else {
             line->idle++;
@@ -274,13 +229,13 @@ static void *work(void *argument)
 }
 
 /*
- * A line without threads. `rooms`: prepared for data sets of `most` bytes. Packs are left when they would become longer than
+ * A line without threads. `rooms`: one more than records are made at a time, prepared for data sets of `most` bytes. Packs are left when they would become longer than
  * `seal_size`; `reserve` bytes stay free on the disk. `files` may be NULL. NULL when there is no memory.
  */
 EXPORT Line *fastarchive_line(const Files *files, uint64_t seal_size, uint64_t reserve, int bell, uint32_t most,
                               Room *const *rooms, uint32_t rooms_count)
 {
-    Line *line = rooms_count && rooms_count <= MOST_THREADS ? calloc(1, sizeof *line) : NULL;
+    Line *line = rooms_count > 1 && rooms_count <= MOST_THREADS ? calloc(1, sizeof *line) : NULL;
     if (!line)
         return NULL;
     Jobs *all[] = {&line->offered, &line->made, &line->landed, &line->told};
@@ -292,8 +247,9 @@ EXPORT Line *fastarchive_line(const Files *files, uint64_t seal_size, uint64_t r
     line->seal_size = seal_size;
     line->bell = bell;
     line->most = most;
-    line->rooms_count = rooms_count;
-    memcpy(line->rooms, rooms, rooms_count * sizeof *rooms);
+    line->rooms_count = rooms_count - 1;
+    line->room_ahead = rooms[rooms_count - 1];
+    memcpy(line->rooms, rooms, line->rooms_count * sizeof *rooms);
     line->pack.fd = line->next.fd = -1;
     return line;
 }
@@ -312,44 +268,6 @@ EXPORT uint32_t fastarchive_line_start(Line *line, uint32_t threads)
     unlock(line);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return line->threads_count;
-}
-
-/*
- * Take a data set on, if it is a plain one; it must stay where it is until it has landed. The strings are those of find_parts(),
- * which are copied; `looker` is a room for this call. Returns 0 when it isn't, or can't be taken on.
- */
-EXPORT int fastarchive_line_offer(Line *line, Room *looker, uint64_t token, const uint8_t *const *pieces, const uint32_t *sizes,
-                                  size_t count, const uint8_t *strings, const uint8_t lengths[5], int64_t received)
-{
-    size_t size = 0, text = 0;
-    for (size_t i = 0; i < count; i++)
-        size += sizes[i];
-    for (int i = 0; i < 5; i++)
-        text += lengths[i];
-    if (size > line->most || !fastarchive_plain_look(looker, pieces[0], sizes[0], size, strings, lengths))
-        return 0;
-    Job *job = malloc(sizeof *job + count * (sizeof *pieces + sizeof *sizes) + text);
-    if (!job)
-        return 0;
-    *job = (Job){.token = token, .count = count, .size = size, .received = received};
-    job->pieces = (const uint8_t **)(job + 1);
-    job->sizes = (uint32_t *)(job->pieces + count);
-    job->strings = (uint8_t *)(job->sizes + count);
-    memcpy(job->pieces, pieces, count * sizeof *pieces);
-    memcpy(job->sizes, sizes, count * sizeof *sizes);
-    memcpy((uint8_t *)job->strings, strings, text);
-    memcpy(job->lengths, lengths, 5);
-    pthread_mutex_lock(&line->mutex);
-    int open = !line->closing;
-    if (open) {
-        put_last(&line->offered, job);
-        ask(line);
-        rouse(line);
-    }
-    unlock(line);
-    if (!open)
-        free(job);
-    return open;
 }
 
 /* A pack to go on with: open, locked, with `end` bytes in it and `reserved` set aside. */
@@ -413,6 +331,8 @@ EXPORT void fastarchive_line_stop(Line *line)
 {
     pthread_mutex_lock(&line->mutex);
     line->closing = 1;
+    if (line->ahead && !line->ahead->ended)
+        line->ahead->dropped = 1;
     ask(line);
     pthread_cond_broadcast(&line->work);
     unlock(line);

@@ -131,7 +131,7 @@ class NativeLine:
 
         Raises OSError or AttributeError where that can't be.
         """
-        self._rooms = Rooms(path, stored, MOST, makers + 1)
+        self._rooms = Rooms(path, stored, MOST, makers + 2)  # to look in, and for the one that is arriving
         briefly, waiting = ctypes.PyDLL(str(path)), ctypes.CDLL(str(path))
         begin = waiting.fastarchive_line
         begin.restype = _pointer
@@ -150,6 +150,13 @@ class NativeLine:
         self._offer.argtypes = (
             _pointer, _pointer, ctypes.c_uint64, _pointer, _pointer, _size, _text, _text, ctypes.c_int64,
         )  # fmt: skip
+        self._begin = briefly.fastarchive_line_begin
+        self._begin.restype = _size
+        self._begin.argtypes = (_pointer, _pointer, ctypes.c_uint64, _pointer, _pointer, _size, _text, _text)
+        self._more = briefly.fastarchive_line_more
+        self._more.argtypes = (_pointer, _pointer, _pointer, _size, ctypes.c_int64)
+        self._drop = briefly.fastarchive_line_drop
+        self._drop.argtypes = (_pointer,)
         self._give = waiting.fastarchive_line_give
         self._give.argtypes = (_pointer, ctypes.c_int, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
         self._deny = waiting.fastarchive_line_deny
@@ -161,12 +168,12 @@ class NativeLine:
         self._free = waiting.fastarchive_line_free
         self._free.restype, self._free.argtypes = None, (_pointer, _pointer)
         self._files = None if files is None else _Files(*_callbacks(files))
-        rooms = (_pointer * makers)(*self._rooms.addresses[1:])
+        rooms = (_pointer * (makers + 1))(*self._rooms.addresses[1:])
         self.bell: Final = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         """A file descriptor that can be read when :meth:`landed` is to be called."""
         self._address = begin(
             None if self._files is None else ctypes.addressof(self._files),
-            seal_size, reserve_bytes, self.bell, MOST, rooms, makers,
+            seal_size, reserve_bytes, self.bell, MOST, rooms, makers + 1,
         )  # fmt: skip
         if not self._address or self._start(self._address, makers + 1) <= makers:
             raise OSError("threads can't be started")
@@ -189,11 +196,31 @@ class NativeLine:
         strings: the affected SOP class and instance, the transfer syntax, the calling and the called AE title, as bytes
         and together; lengths: the five. received: nanoseconds since the epoch.
         """
-        count = len(pieces)
-        wheres, lists = self._arrays.get(count) or self._array_types(count)
-        where, sizes = wheres(*pieces), lists(*map(len, pieces))
+        where, sizes, count = self._arranged(pieces)
         looker = self._rooms.addresses[0]
         return bool(self._offer(self._address, looker, token, where, sizes, count, strings, lengths, received))
+
+    def begin(self, token: int, pieces: Sequence[bytes], strings: bytes, lengths: bytes) -> int:
+        """As :meth:`offer`, for a data set of which these pieces have arrived so far; its size. 0 when it isn't plain,
+        or the line has other things to do. One at a time: it lands in any case, with ECANCELED if it was dropped."""
+        where, sizes, count = self._arranged(pieces)
+        looker = self._rooms.addresses[0]
+        return int(self._begin(self._address, looker, token, where, sizes, count, strings, lengths))
+
+    def more(self, pieces: Sequence[bytes], received: int = 0) -> bool:
+        """More pieces of that data set. received: when the last one had come, with that. False when it has not the size
+        it should have: it is dropped."""
+        where, sizes, count = self._arranged(pieces)
+        return bool(self._more(self._address, where, sizes, count, received))
+
+    def drop(self) -> None:
+        """Nothing more comes of that data set."""
+        self._drop(self._address)
+
+    def _arranged(self, pieces: Sequence[bytes]) -> tuple[Any, Any, int]:
+        count = len(pieces)
+        wheres, lists = self._arrays.get(count) or self._array_types(count)
+        return wheres(*pieces), lists(*map(len, pieces)), count
 
     def _array_types(self, count: int) -> tuple[Any, Any]:
         """For so many pieces. To make the types takes longer than all the rest, and ctypes forgets them."""

@@ -31,6 +31,12 @@ struct Room {
     size_t frame_room;
     Finder finder;
     Blake3 hash;
+    /* Of the record that is being made: */
+    Parts parts;
+    size_t total;         /* bytes of its data set */
+    size_t header;        /* of its first piece that are no pixels, until that was fed */
+    uint64_t digest_time; /* nanoseconds */
+    uint64_t time;        /* of all work at it */
 };
 
 typedef struct {
@@ -130,30 +136,6 @@ static const uint8_t *joined(Room *room, const Pieces *data)
     return room->data;
 }
 
-/*
- * The digest of a data set, whose header of `header` bytes is in the first piece, and the frame of its pixels if there are any:
- * each piece is read from memory once. Returns where the frame is, and its size in `*size`.
- */
-static const uint8_t *digest_and_filter(Room *room, const Pieces *data, size_t header, size_t pixels, size_t distance,
-                                        uint8_t digest[32], size_t *size, uint64_t *digest_time)
-{
-    blake3_begin(&room->hash);
-    *digest_time = 0;
-    if (distance)
-        fastarchive_rows_begin(room->rows, pixels, distance);
-    for (size_t i = 0, before = header; i < data->count; i++, before = 0) {
-        uint64_t started = monotonic_time();
-        blake3_add(&room->hash, data->pieces[i], data->sizes[i]);
-        *digest_time += monotonic_time() - started;
-        if (distance)
-            fastarchive_rows_feed(room->rows, room->scratch, data->pieces[i], before, data->sizes[i] - before);
-    }
-    uint64_t started = monotonic_time();
-    blake3_end(&room->hash, digest);
-    *digest_time += monotonic_time() - started;
-    return distance ? room->rows + fastarchive_rows_end(room->rows, room->scratch, size) : NULL;
-}
-
 /* The block of the pixels that this frame holds, or one of them as they are. */
 static uint8_t *keep_rows(Room *room, Block *block, size_t distance, const uint8_t *frame, size_t size, const Pieces *data,
                           size_t header, uint8_t *out)
@@ -177,45 +159,61 @@ static uint8_t *put(uint8_t *out, const void *from, size_t size)
     return out + size;
 }
 
-EXPORT int fastarchive_plain_look(Room *room, const uint8_t *data, size_t size, size_t total, const uint8_t *strings,
-                                  const uint8_t lengths[5])
+EXPORT size_t fastarchive_plain_look(Room *room, const uint8_t *data, size_t size, size_t total, const uint8_t *strings,
+                                     const uint8_t lengths[5])
 {
     Parts parts;
-    return find_parts(&room->finder, data, size < room->most ? size : room->most, total, strings, lengths, &parts);
+    total = find_parts(&room->finder, data, size < room->most ? size : room->most, total, strings, lengths, &parts);
+    return total <= room->most ? total : 0;
 }
 
-EXPORT size_t fastarchive_plain_record(Room *room, uint8_t *out, const Pieces *data, size_t size, const uint8_t *strings,
-                                       const uint8_t lengths[5], int64_t received, Times *times)
+int fastarchive_plain_begin(Room *room, const uint8_t *first, size_t size, size_t total, const uint8_t *strings,
+                            const uint8_t lengths[5])
 {
     uint64_t started = monotonic_time();
-    Parts parts;
-    const uint8_t *first = data->pieces[0], *whole = NULL;
-    Pieces one = {&whole, (uint32_t[]){(uint32_t)size}, 1};
-    if (!find_parts(&room->finder, first, data->sizes[0], size, strings, lengths, &parts)) {
-        if (data->count == 1)
-            return 0;
-        whole = first = joined(room, data); /* its header may be in several pieces */
-        data = &one;
-        if (!find_parts(&room->finder, first, size, size, strings, lengths, &parts))
-            return 0;
-    }
-    const Scan scan = parts.scan;
-    const Text *text = parts.text;
-    uint8_t digest[32];
-    Block blocks[2] = {{0}};
-    uint32_t count = parts.distance ? 2 : 1;
-    size_t frame_size = 0;
-    const uint8_t *frame = digest_and_filter(room, data, scan.value_offset, scan.pixel_length, parts.distance, digest,
-                                             &frame_size, &times->digest_time);
+    room->total = find_parts(&room->finder, first, size, total, strings, lengths, &room->parts);
+    if (!room->total || room->total > room->most)
+        return 0;
+    room->header = room->parts.scan.value_offset;
+    blake3_begin(&room->hash);
+    if (room->parts.distance)
+        fastarchive_rows_begin(room->rows, room->parts.scan.pixel_length, room->parts.distance);
+    room->digest_time = 0;
+    room->time = monotonic_time() - started;
+    return 1;
+}
 
+void fastarchive_plain_feed(Room *room, const uint8_t *piece, size_t size)
+{
+    uint64_t started = monotonic_time();
+    blake3_add(&room->hash, piece, size);
+    room->digest_time += monotonic_time() - started;
+    if (room->parts.distance)
+        fastarchive_rows_feed(room->rows, room->scratch, piece, room->header, size - room->header);
+    room->header = 0;
+    room->time += monotonic_time() - started;
+}
+
+size_t fastarchive_plain_end(Room *room, uint8_t *out, const Pieces *data, int64_t received, Times *times)
+{
+    uint64_t started = monotonic_time();
+    const Scan scan = room->parts.scan;
+    const Text *text = room->parts.text;
+    size_t distance = room->parts.distance, size = room->total, frame_size = 0;
+    uint8_t digest[32];
+    blake3_end(&room->hash, digest);
+    room->digest_time += monotonic_time() - started;
+    const uint8_t *frame = distance ? room->rows + fastarchive_rows_end(room->rows, room->scratch, &frame_size) : NULL;
+    Block blocks[2] = {{0}};
+    uint32_t count = distance ? 2 : 1;
     size_t metadata = RECORD_FIXED + scan.attributes + RECORD_BLOCK * count;
     for (int i = 0; i < RECORD_STRINGS; i++)
         metadata += text[i].length;
     blocks[0].raw = scan.value_offset;
-    uint8_t *at = encode_plain(room, &blocks[0], first, out + metadata);
+    uint8_t *at = encode_plain(room, &blocks[0], data->pieces[0], out + metadata);
     if (count == 2) {
         blocks[1].raw = scan.pixel_length;
-        at = keep_rows(room, &blocks[1], parts.distance, frame, frame_size, data, scan.value_offset, at);
+        at = keep_rows(room, &blocks[1], distance, frame, frame_size, data, scan.value_offset, at);
     }
     size_t total = (size_t)(at - out);
 
@@ -250,6 +248,25 @@ EXPORT size_t fastarchive_plain_record(Room *room, uint8_t *out, const Pieces *d
     }
     uint32_t crc = record_crc(out, metadata);
     memcpy(out + RECORD_CRC, &crc, 4);
-    times->compress_time = monotonic_time() - started - times->digest_time;
+    times->digest_time = room->digest_time;
+    times->compress_time = room->time + (monotonic_time() - started) - room->digest_time;
     return total;
+}
+
+EXPORT size_t fastarchive_plain_record(Room *room, uint8_t *out, const Pieces *data, size_t size, const uint8_t *strings,
+                                       const uint8_t lengths[5], int64_t received, Times *times)
+{
+    const uint8_t *whole = NULL;
+    const Pieces one = {&whole, (uint32_t[]){(uint32_t)size}, 1};
+    if (!fastarchive_plain_begin(room, data->pieces[0], data->sizes[0], size, strings, lengths)) {
+        if (data->count == 1)
+            return 0;
+        whole = joined(room, data); /* its header may be in several pieces */
+        data = &one;
+        if (!fastarchive_plain_begin(room, whole, size, size, strings, lengths))
+            return 0;
+    }
+    for (size_t i = 0; i < data->count; i++)
+        fastarchive_plain_feed(room, data->pieces[i], data->sizes[i]);
+    return fastarchive_plain_end(room, out, data, received, times);
 }

@@ -59,16 +59,19 @@ async def handle_association(
     metrics = context.metrics
     metrics.associations.labels(calling_ae=metrics.ae_label(association.calling_ae)).inc()
     metrics.accepted_open.inc()
-    if stores is not None:
-        answer_promptly(association, stores)
+    prompt = None if stores is None else answer_promptly(association, stores)
     try:
         while (message := await association.receive()) is not None:
+            if prompt is not None:
+                prompt.forget()
             await _handle_message(association, message, context)
     except AssociationAborted as ended:
         _log.info("association with %s ended: %s", caller_of(association), ended)
     except AssociationError as ended:
         _log.info("association with %s failed: %s", caller_of(association), type(ended).__name__)
     finally:
+        if prompt is not None:
+            prompt.forget()
         metrics.accepted_open.dec()
 
 

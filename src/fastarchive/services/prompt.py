@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from fastarchive.dicom.transfer_syntaxes import EXPLICIT_LITTLE, encoding_of, is_deflated
-from fastarchive.plain import MOST, PlainInstances, Sender, Stored
+from fastarchive.plain import MOST, Beginning, PlainInstances, Sender, Stored
 from fastarchive.services.policy import is_storage
 from fastarchive.services.responses import response_to
 from fastarchive.services.storage import STALLED, Answer, answer_for_error, log_answer
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from fastarchive.services.context import ServiceContext
     from fastarchive.upperlayer import Association, Command, Message, PresentationContext
 
-__all__ = ["PromptStores", "answer_promptly"]
+__all__ = ["PromptAnswers", "PromptStores", "answer_promptly"]
 
 _LONGEST_UID: Final = 64
+_STEP: Final = 64 * 1024
+"""Bytes of a data set that have to come until it is worth waking a thread for them."""
 _LEAST_FRAGMENT: Final = 512
 """Bytes of a message a peer must take in one PDU; every C-STORE-RSP fits."""
 
@@ -74,37 +76,58 @@ class PromptStores:
             stored.token.finish(stored)
 
 
-class _Association:
+class PromptAnswers:
     """The plain instances of one association."""
 
-    __slots__ = ("_senders", "association", "stores")
+    __slots__ = ("_arriving", "_beginning", "_fed", "_senders", "association", "stores")
 
     def __init__(self, association: Association, stores: PromptStores) -> None:
         self.association = association
         self.stores = stores
         self._senders: dict[int, Sender | None] = {}
+        self._arriving: Message | None = None
+        """The message that was last seen arriving."""
+        self._beginning: Beginning | None = None
+        """What has been begun for it, if anything."""
+        self._fed = 0
+        """Bytes of it then."""
+
+    def arrives(self, message: Message, size: int) -> None:
+        """Some of a message has come, `size` bytes so far: begin with its record, or go on."""
+        beginning = self._beginning
+        if self._arriving is not message:
+            if size < _STEP:
+                return
+            self.forget()
+            self._arriving, self._fed = message, size
+            sender = self._plain_sender(message)
+            if sender is not None and self.stores.plain is not None:
+                instance = message.command.affected_sop_instance
+                self._beginning = self.stores.plain.begin(instance, message.pieces(), sender)
+        elif beginning is not None and size - self._fed >= _STEP:
+            self._fed = size
+            if not beginning.add(message.pieces(beginning.count)):
+                self._beginning = None
 
     def take(self, message: Message) -> bool:
         """Take a message on; False leaves it to the service."""
-        command, presentation = message.command, message.context
+        beginning = self._beginning if self._arriving is message else None
+        taken = self._take(message, beginning)
+        self.forget()
+        return taken
+
+    def forget(self) -> None:
+        """What has arrived of a message will not come to its end here, unless it has."""
+        if self._beginning is not None:
+            self._beginning.drop()
+        self._arriving = self._beginning = None
+
+    def _take(self, message: Message, beginning: Beginning | None) -> bool:
         stores = self.stores
         plain, context = stores.plain, stores.context
-        instance = command.affected_sop_instance
-        if (
-            plain is None
-            or command.field is not CommandField.C_STORE_RQ
-            or not command.has_data_set
-            or command.affected_sop_class != presentation.abstract_syntax
-            or not 0 < len(instance) <= _LONGEST_UID
-            or not instance.isascii()
-        ):
-            return False
-        try:
-            sender = self._senders[presentation.id]
-        except KeyError:
-            sender = self._senders[presentation.id] = self._sender(presentation)
+        sender = self._plain_sender(message)
         limit = context.limits.store_seconds
-        if sender is None or (limit and plain.stalled > limit):
+        if plain is None or sender is None or (limit and plain.stalled > limit):
             return False
         pieces = message.pieces()
         size = sum(map(len, pieces))
@@ -114,9 +137,10 @@ class _Association:
         if not arrival.take(size):
             arrival.end()
             return False
-        one = _UnderWay(self, presentation.id, command, message.begun, arrival)
+        command = message.command
+        one = _UnderWay(self, message.context.id, command, message.begun, arrival)
         try:
-            taken = plain.offer(one, instance, pieces, sender)
+            taken = plain.offer(one, command.affected_sop_instance, pieces, sender, beginning)
         except OSError:  # it will be told again, and answered
             taken = False
         if taken:
@@ -124,6 +148,24 @@ class _Association:
         else:
             arrival.end()
         return taken
+
+    def _plain_sender(self, message: Message) -> Sender | None:
+        """What a message has in common with others that go this way; None if it doesn't."""
+        command, presentation = message.command, message.context
+        instance = command.affected_sop_instance
+        if (
+            command.field is not CommandField.C_STORE_RQ
+            or not command.has_data_set
+            or command.affected_sop_class != presentation.abstract_syntax
+            or not 0 < len(instance) <= _LONGEST_UID
+            or not instance.isascii()
+        ):
+            return None
+        try:
+            return self._senders[presentation.id]
+        except KeyError:
+            sender = self._senders[presentation.id] = self._sender(presentation)
+            return sender
 
     def _sender(self, presentation: PresentationContext) -> Sender | None:
         """What its instances have in common; None if they don't go this way."""
@@ -159,7 +201,7 @@ class _UnderWay:
     )
 
     def __init__(
-        self, association: _Association, context_id: int, command: Command, begun: float, arrival: Arrival
+        self, association: PromptAnswers, context_id: int, command: Command, begun: float, arrival: Arrival
     ) -> None:
         self._association = association
         self._context_id = context_id
@@ -207,7 +249,10 @@ class _UnderWay:
         metrics.count_instance(outcome, association.calling_ae, self._size)
 
 
-def answer_promptly(association: Association, stores: PromptStores) -> None:
-    """Let the plain instances of an association go the short way, where there is one."""
-    if stores.plain is not None:
-        association.prompt = _Association(association, stores).take
+def answer_promptly(association: Association, stores: PromptStores) -> PromptAnswers | None:
+    """Let the plain instances of an association go the short way, where there is one. Whoever takes a message the other
+    way, or ends the association, is to call :meth:`PromptAnswers.forget`."""
+    if stores.plain is None:
+        return None
+    association.prompt = answers = PromptAnswers(association, stores)
+    return answers

@@ -24,7 +24,7 @@ from fastarchive.store.record import Location
 from fastarchive.store.recovery import recover_pack
 from fastarchive.store.writers import LogStatus, NoSpace, abandon, failure_of, finish, reservation
 
-__all__ = ["Line", "Sender", "Stored", "open_line"]
+__all__ = ["Beginning", "Line", "Sender", "Stored", "open_line"]
 
 _RETRY_SECONDS: Final = 1.0
 """Until a pack is tried again that could not be created; meanwhile everything goes through the log."""
@@ -61,9 +61,42 @@ class Stored(NamedTuple):
 class _UnderWay(NamedTuple):
     token: Any
     sop_instance: str
-    sender: Sender
+    sender: Sender | None
+    """None: it may be dropped yet, and nobody waits for it."""
     pieces: Sequence[bytes]
     received: int
+
+
+class Beginning:
+    """A data set that is made into a record while it arrives. For the thread that offers."""
+
+    def __init__(self, native: NativeLine, number: int, pieces: list[bytes]) -> None:
+        """pieces: what has come."""
+        self._native = native
+        self.number = number
+        self._pieces = pieces
+        self._over = False
+
+    @property
+    def count(self) -> int:
+        """The pieces that have come."""
+        return len(self._pieces)
+
+    def add(self, pieces: Sequence[bytes], received: int = 0) -> bool:
+        """More has come; received: when, in nanoseconds since the epoch, if it was the last. False when nothing comes
+        of it, and it has to be offered as any other."""
+        if self._over:
+            return False
+        self._pieces += pieces  # which must stay from now on
+        good = self._native.more(pieces, received)
+        self._over = bool(received) or not good
+        return good
+
+    def drop(self) -> None:
+        """Nothing comes of it, unless its last piece has come."""
+        if not self._over:
+            self._over = True
+            self._native.drop()
 
 
 class _Pack(NamedTuple):
@@ -125,22 +158,44 @@ class Line:
             self._told_at,
         )
 
-    def offer(self, token: Any, sop_instance: str, sender: Sender, pieces: Sequence[bytes]) -> bool:
+    def offer(
+        self,
+        token: Any,
+        sop_instance: str,
+        sender: Sender,
+        pieces: Sequence[bytes],
+        beginning: Beginning | None = None,
+    ) -> bool:
         """Take a data set on that has this affected SOP Instance UID; :meth:`landed` tells what becomes of it.
 
-        False for one that isn't plain, and while there is nothing to write to.
+        False for one that isn't plain, and while there is nothing to write to. beginning: what :meth:`begin` gave when
+        the first of its pieces had come.
         """
         if self._denied or self._closed:
             return False
         received = time.time_ns()
-        number = self._last = self._last + 1
-        instance = sop_instance.encode()
-        strings = sender.sop_class + instance + sender.titles
-        lengths = bytes((len(sender.sop_class), len(instance))) + sender.lengths
-        if not self._native.offer(number, pieces, strings, lengths, received):
-            return False
+        if beginning is not None and beginning.add(pieces[beginning.count :], received):
+            number = beginning.number
+        else:
+            number = self._last = self._last + 1
+            if not self._native.offer(number, pieces, *_strings(sop_instance, sender), received):
+                return False
         self._under_way[number] = _UnderWay(token, sop_instance, sender, pieces, received)
         return True
+
+    def begin(self, sop_instance: str, sender: Sender, pieces: Sequence[bytes]) -> Beginning | None:
+        """Begin the record of a data set that is still arriving, if there is nothing better to do; these pieces are
+        here.
+
+        It has to be offered when it has come to its end, or to be dropped."""
+        if self._denied or self._closed:
+            return None
+        number = self._last = self._last + 1
+        kept = list(pieces)
+        if not self._native.begin(number, kept, *_strings(sop_instance, sender)):
+            return None
+        self._under_way[number] = _UnderWay(None, sop_instance, None, kept, 0)
+        return Beginning(self._native, number, kept)
 
     def landed(self) -> list[Stored]:
         """What has become of some data sets; to be called when the bell rings."""
@@ -153,6 +208,8 @@ class Line:
                 self._told_at = time.perf_counter()
             for number, serial, offset, size, metadata, error, digest, compress, sync in landed:
                 token, instance, sender, _, received = self._under_way.pop(number)
+                if sender is None:  # dropped
+                    continue
                 if error:
                     failure = self._failed(error)
                     stored.append(Stored(token, instance, None, failure, digest / 1e9, compress / 1e9, sync / 1e9))
@@ -252,6 +309,13 @@ class Line:
         orphans, self._orphans = self._orphans, []
         for pack in orphans:
             recover_pack(self._directory, pack, self._disk)
+
+
+def _strings(sop_instance: str, sender: Sender) -> tuple[bytes, bytes]:
+    """What a record needs to know of them, and how long each is."""
+    instance = sop_instance.encode()
+    lengths = bytes((len(sender.sop_class), len(instance)))
+    return sender.sop_class + instance + sender.titles, lengths + sender.lengths
 
 
 def open_line(

@@ -11,7 +11,7 @@ import contextlib
 import socket
 from collections.abc import Callable
 from math import inf
-from typing import cast
+from typing import Protocol, cast
 
 import anyio
 
@@ -52,8 +52,16 @@ _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux only
 _OPEN = (State.ESTABLISHED, State.AWAITING_LOCAL_RELEASE)  # data may arrive, or be sent
 
 Decide = Callable[[AssociateRequest], Agreement | AssociateReject]
-Prompt = Callable[[Message], bool]
-"""Takes a whole message on, if it wants it, and is to call Connection.answer() some time after it returned."""
+
+
+class Prompt(Protocol):
+    """Somebody who answers some messages without being woken."""
+
+    def arrives(self, message: Message, size: int, /) -> None:
+        """Some of the next message has come, `size` bytes and somewhat more so far. It may never come to its end."""
+
+    def take(self, message: Message, /) -> bool:
+        """Take a whole message on, if it is wanted, and call Connection.answer() some time after this returned."""
 
 
 def read_buffer() -> memoryview:
@@ -284,11 +292,13 @@ class Connection(asyncio.BufferedProtocol):
             message = inbox.whole(MOST_PROMPT)
             if message is not None:
                 self._answering = True
-                if prompt(message):
+                if prompt.take(message):
                     inbox.drop(message)
                     self._deadlines.set_reading("", inf)
                     return
                 self._answering = False
+            elif inbox.arriving is not None:
+                prompt.arrives(inbox.arriving, inbox.unconsumed)
             elif inbox.is_empty and not inbox.release_requested:
                 return  # part of a command: not worth waking anybody
         inbox.wake()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from itertools import islice
 from time import perf_counter
 
 from fastarchive.upperlayer.commands import Command, CommandField
@@ -57,9 +58,9 @@ class Message:
                 raise DataSetTooLarge(f"data set longer than {limit} bytes")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def pieces(self) -> list[bytes]:
-        """The data set, which has come to its end and was not read yet; it stays where it is."""
-        return list(self._chunks)
+    def pieces(self, start: int = 0) -> list[bytes]:
+        """What has come of the data set, of which nothing was read yet, from a piece on; it stays where it is."""
+        return list(islice(self._chunks, start, None)) if start else list(self._chunks)
 
     def discard(self) -> None:
         """Drop what was not read, and what is still coming."""
@@ -214,6 +215,11 @@ class Inbox:
             return None
         message = self._messages[0]
         return None if message is self._arriving else message
+
+    @property
+    def arriving(self) -> Message | None:
+        """The next message, if its data set is on its way."""
+        return self._arriving if len(self._messages) == 1 else None
 
     def drop(self, message: Message) -> None:
         """The message that whole() gave is dealt with."""
