@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["PromptAnswers", "PromptStores", "answer_promptly"]
 
 _LONGEST_UID: Final = 64
-_STEP: Final = 64 * 1024
+_STEP: Final = 192 * 1024
 """Bytes of a data set that have to come until it is worth waking a thread for them."""
 _LEAST_FRAGMENT: Final = 512
 """Bytes of a message a peer must take in one PDU; every C-STORE-RSP fits."""
