@@ -22,9 +22,9 @@ from fastarchive.upperlayer.commands import (
     CommandField,
     StoreRequests,
     _decode_any,
-    _decode_store_request,
     _decode_store_response,
     decode_command,
+    decode_store_request,
     encode_command,
 )
 
@@ -265,7 +265,7 @@ def _agree(short_way: Callable[[bytearray], Command | None], data: bytes, change
 
 @given(_STORE_REQUESTS.map(encode_command), _CHANGES)
 def test_the_short_way_reads_what_the_long_way_reads(data: bytes, changes: list[tuple[int, int]]) -> None:
-    _agree(_decode_store_request, data, changes)
+    _agree(decode_store_request, data, changes)
 
 
 _STORE_RESPONSES = st.builds(

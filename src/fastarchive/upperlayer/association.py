@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 
 from fastarchive.upperlayer.commands import Command, encode_command
-from fastarchive.upperlayer.connection import Connection, Prompt
+from fastarchive.upperlayer.connection import Connection
+from fastarchive.upperlayer.delivery import Prompt
 from fastarchive.upperlayer.errors import AssociationAborted, LocalProtocolError
 from fastarchive.upperlayer.messages import Message
 from fastarchive.upperlayer.negotiation import Agreement, PresentationContext

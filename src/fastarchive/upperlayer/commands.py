@@ -148,7 +148,7 @@ def decode_command(data: bytes | bytearray) -> Command:
     Raises CommandError when an element is cut short or has an impossible length, when an element of another group
     appears, or when Command Field (0000,0100) or Command Data Set Type (0000,0800) is missing or unknown.
     """
-    return _decode_store_request(data) or _decode_store_response(data) or _decode_any(data)
+    return decode_store_request(data) or _decode_store_response(data) or _decode_any(data)
 
 
 def _tag(number: int) -> bytes:
@@ -170,7 +170,7 @@ _STORE_REQUEST = re.compile(
 """(0000,0000), (0000,0002), C-STORE-RQ, (0000,0110), (0000,0700), (0000,0800), (0000,1000): as everybody writes it."""
 
 
-def _decode_store_request(data: bytes | bytearray) -> Command | None:
+def decode_store_request(data: bytes | bytearray) -> Command | None:
     """A C-STORE-RQ with the elements that every one has and no others; None for everything else."""
     found = _STORE_REQUEST.fullmatch(data)
     if found is None:

@@ -11,11 +11,12 @@ import contextlib
 import socket
 from collections.abc import Callable
 from math import inf
-from typing import Protocol, cast
+from typing import cast
 
 import anyio
 
 from fastarchive.upperlayer.deadlines import Deadlines
+from fastarchive.upperlayer.delivery import Delivery, Prompt
 from fastarchive.upperlayer.errors import (
     AssociationAborted,
     AssociationRejected,
@@ -35,7 +36,7 @@ from fastarchive.upperlayer.events import (
     ReleaseRequested,
 )
 from fastarchive.upperlayer.machine import PROVIDER, Machine
-from fastarchive.upperlayer.messages import Crowd, Inbox, Message
+from fastarchive.upperlayer.messages import Crowd, Inbox
 from fastarchive.upperlayer.negotiation import Agreement
 from fastarchive.upperlayer.options import PROGRESS, Limits, Timeouts
 from fastarchive.upperlayer.outflow import Outflow
@@ -45,23 +46,11 @@ from fastarchive.upperlayer.states import State
 READ_BUFFER_SIZE = 272 * 1024
 """Half a CT slice, which would need a third read for its last bytes if this were the power of two. Fits a processor's
 second level cache, whence the fragments are copied out at once."""
-MOST_PROMPT = 1024 * 1024
-"""Bytes of a message that is offered to who answers promptly."""
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux only
 
 _OPEN = (State.ESTABLISHED, State.AWAITING_LOCAL_RELEASE)  # data may arrive, or be sent
 
 Decide = Callable[[AssociateRequest], Agreement | AssociateReject]
-
-
-class Prompt(Protocol):
-    """Somebody who answers some messages without being woken."""
-
-    def arrives(self, message: Message, size: int, /) -> None:
-        """Some of the next message has come, `size` bytes and somewhat more so far. It may never come to its end."""
-
-    def take(self, message: Message, /) -> bool:
-        """Take a whole message on, if it is wanted, and call Connection.answer() some time after this returned."""
 
 
 def read_buffer() -> memoryview:
@@ -114,13 +103,11 @@ class Connection(asyncio.BufferedProtocol):
         self._idle_limit = inf
         self._quiet_limit = inf
         self._between_operations = False
-        self._prompt: Prompt | None = None
-        self._answering = False
-        """A message was taken on promptly and is not answered yet."""
         self.expected = b""
         """A command in a PDU of which the listener is told None, if it comes next and in one piece."""
         self._deadlines = Deadlines(loop, self._expire)
         self.out = Outflow(self.inbox, self._deadlines, timeouts.write)
+        self._delivery = Delivery(self.inbox, machine, self.out, self._deadlines)
 
     # -- callbacks of the event loop --------------------------------------------------------------------------------
 
@@ -140,6 +127,8 @@ class Connection(asyncio.BufferedProtocol):
         if nbytes == len(self.expected) and self._buffer[:nbytes] == self.expected and self._hear_expected():
             return
         self._last_read = nbytes
+        if self._delivery.takes(self._buffer[:nbytes]):
+            return
         try:
             for event in self.machine.receive_data(self._buffer[:nbytes]):
                 self._handle(event)
@@ -280,32 +269,11 @@ class Connection(asyncio.BufferedProtocol):
             elif self._within_message or inbox.is_waiting:
                 self._set_idle_deadline()
         self._within_message = within_message
-        self._deliver()
-
-    def _deliver(self) -> None:
-        """Hand what has arrived to who answers promptly, or wake who waits. One message at a time: the next one has to
-        wait for the answer to the last."""
-        inbox, prompt = self.inbox, self._prompt
-        if self._answering:
-            return
-        if prompt is not None and inbox.is_asleep and not self.out.is_full:
-            message = inbox.whole(MOST_PROMPT)
-            if message is not None:
-                self._answering = True
-                if prompt.take(message):
-                    inbox.drop(message)
-                    self._deadlines.set_reading("", inf)
-                    return
-                self._answering = False
-            elif inbox.arriving is not None:
-                prompt.arrives(inbox.arriving, inbox.unconsumed)
-            elif inbox.is_empty and not inbox.release_requested:
-                return  # part of a command: not worth waking anybody
-        inbox.wake()
+        self._delivery.deliver()
 
     def answer(self, response: bytes) -> None:
         """The answer to a message that was taken on promptly, in PDUs."""
-        self._answering = False
+        self._delivery.is_answering = False
         if self.inbox.error is not None:
             return
         if self.machine.state is not State.ESTABLISHED:
@@ -313,7 +281,7 @@ class Connection(asyncio.BufferedProtocol):
         self.out.put(response)
         if not self._reading_paused and not self.machine.within_message:
             self._set_idle_deadline()
-        self._deliver()
+        self._delivery.deliver()
 
     def _close_when_idle(self) -> None:
         if self.machine.state is State.IDLE:
@@ -346,13 +314,13 @@ class Connection(asyncio.BufferedProtocol):
 
         Raises AssociationAborted, AssociationTimeout.
         """
-        self._idle_limit, self._between_operations, self._prompt = idle_limit, between_operations, prompt
+        self._idle_limit, self._between_operations, self._delivery.prompt = idle_limit, between_operations, prompt
         if not self.machine.within_message:
             self._set_idle_deadline()
         try:
             await self.inbox.wait()
         finally:
-            self._idle_limit, self._between_operations, self._prompt = inf, False, None
+            self._idle_limit, self._between_operations, self._delivery.prompt = inf, False, None
             if self._deadlines.reading == "idle":
                 self._deadlines.set_reading("", inf)
 
@@ -364,7 +332,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _set_idle_deadline(self) -> None:
         """Idle time starts now, if the service waits for a message."""
-        if self._answering:
+        if self._delivery.is_answering:
             return
         quiet_limit = self._quiet_limit if self._between_operations else inf
         self._deadlines.set_reading("idle", min(self._idle_limit, quiet_limit))

@@ -108,7 +108,7 @@ class Machine:
         self.is_requestor = is_requestor
         self.state = State.IDLE
         self.contexts: Mapping[int, PresentationContext] = {}
-        self._maximum_length = maximum_length or 0xFFFFFFFF
+        self.maximum_length = maximum_length or 0xFFFFFFFF
         self._command_limit = command_limit
         self._association_limit = association_limit
         self._request: AssociateRequest | None = None
@@ -273,7 +273,7 @@ class Machine:
             kind, length, fragment, context, following = DATA_HEADERS.unpack_from(data, position)
             if (
                 kind != P_DATA_TF
-                or length > self._maximum_length
+                or length > self.maximum_length
                 or fragment + 4 != length
                 or fragment <= 2
                 or context != context_id
@@ -293,7 +293,7 @@ class Machine:
         if (
             kind != P_DATA_TF
             or length < PDV_HEADER.size
-            or length > self._maximum_length
+            or length > self.maximum_length
             or self._partial
             or self.state is not _ESTABLISHED
         ):
@@ -308,7 +308,7 @@ class Machine:
             raise self._violation("unrecognized PDU type", AbortReason.UNRECOGNIZED_PDU)
         self._pdu_type, self._pdu_left = kind, length
         if trigger is Trigger.P_DATA_PDU:
-            if length > self._maximum_length:
+            if length > self.maximum_length:
                 raise self._violation("P-DATA-TF longer than our maximum length", AbortReason.INVALID_PARAMETER)
             # Judged before its body is read; the other PDUs are judged whole.
             if self.state is not State.ESTABLISHED and not self._expects(trigger):

@@ -148,6 +148,14 @@ class Inbox:
         self._arriving = message if command.has_data_set else None
         self._hold(_MESSAGE_COST)
 
+    def aside(self, context: PresentationContext, command: Command, data_set: bytes) -> Message:
+        """A message that has come to its end, and is to be looked at before it is put with the others, if ever."""
+        self.cancelled.discard(command.message_id)
+        message = Message(self, context, command)
+        message._chunks.append(data_set)
+        message._ended = True
+        return message
+
     def add_data(self, data: bytes, last: bool) -> None:
         message = self._arriving
         if message is None:
