@@ -5,10 +5,13 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastarchive.dicom.rejection import KEY_OBJECT_SELECTION
 from fastarchive.index.current import Index, NotNow
 from fastarchive.index.writer import IndexWriter
 from fastarchive.store.appends import OwnPacks
+from fastarchive.store.follow import Follower
 from fastarchive.store.log import Log
+from fastarchive.store.pack import list_packs, pack_path
 from fastarchive.store.record import Record
 from tests.folders import temporary_folder
 from tests.index.archives import Entry, Expected, append, random_records, record_of
@@ -64,6 +67,41 @@ def _is_prompt(reader: Index) -> bool:
     """Whether the folder of packs has been left alone for long enough."""
     reader.locate("9.9")
     return reader._follower.lacks("9.9") or not reader._follower._scout
+
+
+def test_packs_come_and_are_sealed_without_anything_having_to_be_read() -> None:
+    """What is asked for right after a pack was created or sealed is looked up as at any other time."""
+    with temporary_folder() as directory, Log(directory, sync=False, seal_size=8192) as log:
+        append(log, [record_of("3.0")])
+        with Follower(directory, own=OwnPacks(), noted=KEY_OBJECT_SELECTION) as follower:
+            if follower._scout is None:
+                return
+            for number in range(1, 60):
+                assert follower.lacks(f"3.{number}")
+                append(log, [record_of(f"3.{number}")])
+                assert not follower.lacks(f"3.{number}")
+                assert follower.lacks("9.9")
+            assert follower.unread() == 60
+            assert len(list_packs(directory)) > 3
+            assert len(follower.poll(1000)) == 60
+            assert follower.lacks("3.0")  # it was read
+            assert follower.unread() == 0
+
+
+def test_a_pack_that_goes_has_the_rest_looked_at_again() -> None:
+    with temporary_folder() as directory, Log(directory, sync=False, seal_size=8192) as log:
+        entries = append(log, [record_of(f"3.{number}") for number in range(60)])
+        with Follower(directory, own=OwnPacks(), noted=KEY_OBJECT_SELECTION) as follower:
+            if follower._scout is None:
+                return
+            assert follower.lacks("9.9")
+            first = list_packs(directory)[0]
+            pack_path(directory, first).unlink()
+            assert follower.lacks("9.9")
+            gone = [record.sop_instance for location, record in entries if location.pack == first]
+            assert gone
+            assert all(follower.lacks(instance) for instance in gone if instance)
+            assert not follower.lacks("3.59")
 
 
 def test_the_length_of_the_tail_counts_what_was_not_read() -> None:

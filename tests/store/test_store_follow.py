@@ -177,15 +177,6 @@ def test_metadata_that_is_damaged_is_read_from_the_mirror(tmp_path: Path) -> Non
         assert not follower.unreadable
 
 
-def _settled(follower: Follower) -> None:
-    """Poll until the folder's time stamp is old enough for a look ahead."""
-    deadline = time.monotonic() + 10
-    while not follower.lacks("9.9") and time.monotonic() < deadline:
-        follower.poll(100)
-        time.sleep(0.005)
-    assert follower.lacks("9.9")
-
-
 @pytest.mark.parametrize("variant", libraries())
 def test_what_was_not_read_yet_is_known_by_its_uid(
     variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -199,7 +190,9 @@ def test_what_was_not_read_yet_is_known_by_its_uid(
     ):
         log.append(encoded(100)).result(10)
         other.append(encoded(200)).result(10)
-        _settled(follower)
+        assert follower.lacks("9.9")
+        assert follower.unread() == 2
+        assert len(follower.poll(10)) == 2
         assert follower.unread() == 0
         for number, each in ((1, log), (2, other)):
             location = each.append(encoded(number)).result(10)
@@ -214,14 +207,18 @@ def test_what_was_not_read_yet_is_known_by_its_uid(
             assert follower.unread() is None
             assert len(follower.poll(10)) == 1
             assert follower.lacks("1.2.3.7")
-        other.close()
-        assert not follower.lacks("1.2.3.7")
-        assert follower.poll(10) == []
+        other.append(encoded(3)).result(10)
+        other.close()  # which seals its pack
         assert follower.lacks("1.2.3.7")
+        assert not follower.lacks("1.2.3.3")
+        assert follower.unread() == 1
         with Log(tmp_path) as third:
             third.append(encoded(5)).result(10)
-            assert not follower.lacks("1.2.3.7")
-            assert len(follower.poll(10)) == 1
+            assert follower.lacks("1.2.3.7")
+            assert not follower.lacks("1.2.3.5")
+            assert not follower.lacks("1.2.3.3")
+            assert len(follower.poll(10)) == 2
+            assert follower.lacks("1.2.3.3")
 
 
 def test_what_is_skipped_is_not_returned(tmp_path: Path) -> None:

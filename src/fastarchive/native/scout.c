@@ -20,11 +20,11 @@
 #define MOST_BLOCKS 8
 #define STATE (PACK_DURABLE + 16 - PACK_SEAL)
 
-enum { PERHAPS, LACKS, FULL };
+enum { PERHAPS, LACKS, FULL, CHANGED };
 
 typedef struct {
     uint64_t position; /* up to where its records were looked at */
-    int fd;
+    int fd;            /* -1: to its sealed end */
 } Pack;
 
 /* What one thread at a time works in; zeroes at first. */
@@ -142,6 +142,23 @@ static int pass(Scout *scout, Pack *pack, uint64_t end)
     return 1;
 }
 
+/* The packs that were added since are those the folder had when it had changed last, which was then. */
+EXPORT void fastarchive_scout_go_on(Scout *scout, int64_t changed)
+{
+    scout->changed = changed;
+}
+
+/* Up to where there are records to be looked at, by the page a pack begins with, and whether there will never be more; 0 if it can't be told. */
+static uint64_t end_of(const uint8_t *page, int *is_sealed)
+{
+    const uint8_t *durable = page + PACK_DURABLE - PACK_SEAL;
+    *is_sealed = load64(page) != 0;
+    if (!*is_sealed)
+        return load64(durable) == ~load64(durable + 8) ? load64(durable) : 0;
+    int good = !memcmp(page, PACK_SEALED, 8) && crc_of(0, page, PACK_SEAL_SIZE) == load32(page + PACK_SEAL_SIZE);
+    return good ? load64(page + 8) : 0;
+}
+
 /* How many records were looked at since the beginning. */
 EXPORT uint32_t fastarchive_scout_records(const Scout *scout)
 {
@@ -151,26 +168,30 @@ EXPORT uint32_t fastarchive_scout_records(const Scout *scout)
 /*
  * Whether no durable record beyond what was read of the packs is of this instance, or could tell anything else of it. PERHAPS is
  * no answer: there may be one, or something that is not for here, or the next record is not in memory, or there are more than `most`
- * records to look at; then all packs have to be read, and added anew. So they have when the table is FULL, for another try.
+ * records to look at; then all packs have to be read, and added anew. So they have when the table is FULL, for another try. When the folder
+ * has CHANGED, what is new in it has to be added; what has gone from it requires to begin anew.
  */
 EXPORT int fastarchive_scout(Scout *scout, const uint8_t *instance, size_t length, uint32_t most)
 {
     struct stat status;
     if (stat(scout->folder, &status) || (int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec != scout->changed)
-        return PERHAPS;
+        return CHANGED;
     for (Pack *pack = scout->pack, *last = pack + scout->packs; pack < last; pack++) {
         uint8_t page[STATE];
-        if (!read_at(pack->fd, page, STATE, PACK_SEAL) || load64(page))
+        int is_sealed;
+        if (pack->fd < 0)
+            continue;
+        uint64_t end = read_at(pack->fd, page, STATE, PACK_SEAL) ? end_of(page, &is_sealed) : 0;
+        if (end < PACK_PAGE)
             return PERHAPS;
-        uint64_t durable = load64(page + PACK_DURABLE - PACK_SEAL);
-        if (durable != ~load64(page + PACK_DURABLE - PACK_SEAL + 8) || durable < PACK_PAGE)
-            return PERHAPS;
-        while (pack->position < durable) {
+        while (pack->position < end) {
             if (scout->records == MOST_RECORDS)
                 return FULL;
-            if (!most-- || !pass(scout, pack, durable))
+            if (!most-- || !pass(scout, pack, end))
                 return PERHAPS;
         }
+        if (is_sealed)
+            pack->fd = -1;
     }
     return *slot_of(scout, fingerprint(instance, length)) ? PERHAPS : LACKS;
 }

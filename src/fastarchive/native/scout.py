@@ -26,6 +26,8 @@ class Answer(IntEnum):
     """There is none."""
     FULL = 2
     """It has seen too many: begin anew, with nothing read, and ask again."""
+    CHANGED = 3
+    """The folder has changed: add what is new in it, or begin anew where something has gone, and ask again."""
 
 
 class Scout:
@@ -42,6 +44,8 @@ class Scout:
         native.fastarchive_scout_prepare.argtypes = (pointer, text, text)
         self._begin = native.fastarchive_scout_begin
         self._begin.restype, self._begin.argtypes = None, (pointer, ctypes.c_int64)
+        self._go_on = native.fastarchive_scout_go_on
+        self._go_on.restype, self._go_on.argtypes = None, (pointer, ctypes.c_int64)
         self._add = native.fastarchive_scout_add
         self._add.argtypes = (pointer, ctypes.c_int, ctypes.c_uint64)
         self._records = native.fastarchive_scout_records
@@ -56,6 +60,10 @@ class Scout:
     def begin(self, changed: int) -> None:
         """Forget all packs and instances; the folder had last changed at `changed`, in nanoseconds."""
         self._begin(self._address, changed)
+
+    def go_on(self, changed: int) -> None:
+        """All packs are added that the folder had when it had changed last, at `changed`."""
+        self._go_on(self._address, changed)
 
     def add(self, fd: int, position: int) -> bool:
         """A pack of the folder, read up to `position`; False when there are too many of them."""

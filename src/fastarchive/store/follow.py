@@ -33,7 +33,7 @@ __all__ = ["Follower", "Positions"]
 # A directory's time stamp moves in steps of some milliseconds: a change soon after a look may not show in it.
 _SETTLED_NANOSECONDS = 50_000_000
 _LOOKS = 8
-_LACKS, _FULL = int(Answer.LACKS), int(Answer.FULL)
+_LACKS, _FULL, _CHANGED = int(Answer.LACKS), int(Answer.FULL), int(Answer.CHANGED)
 
 
 @dataclass(slots=True)
@@ -92,10 +92,13 @@ class Follower:
         self._settled = 0
         """No pack with an id up to this one can appear any more."""
         self._listed_at: int | None = None
+        """When the directory had changed last at the last look; None when it may have changed since in that moment."""
+        self._changed = 0
+        """The same, but told in any case."""
         self._kept: Positions | None = positions
         self._scout = None if noted is None else scout(self._packs, noted)
-        self._is_sent = False
-        """Whether the scout goes on from what was returned so far."""
+        self._sent: set[int] | None = None
+        """The packs that the scout looks at, from what was returned so far on; None: it would have to begin anew."""
 
     @property
     def positions(self) -> Positions:
@@ -110,7 +113,7 @@ class Follower:
 
         Raises OSError when the directory or a pack can't be read.
         """
-        self._is_sent = False
+        self._sent = None
         self._look()
         found: list[tuple[Location, Record]] = []
         finished = False
@@ -140,11 +143,15 @@ class Follower:
         """Whether none of the durable records that were not returned yet is of this instance, or could tell anything
         else of it, as far as that is found out in a moment and without reading them; only True says something."""
         scout = self._scout
-        if scout is None or not (self._is_sent or self._send(scout)):
+        if scout is None or ((self._sent is None or self._listed_at is None) and not self._send(scout)):
             return False
         answer = scout.ask(instance)
-        if answer == _FULL and self._send(scout):
+        if answer == _CHANGED and self._send(scout):
             answer = scout.ask(instance)
+        if answer == _FULL:
+            self._sent = None
+            if self._send(scout):
+                answer = scout.ask(instance)
         return answer == _LACKS
 
     def unread(self) -> int | None:
@@ -170,12 +177,12 @@ class Follower:
                 self._followed.pop(pack).close()
             self._complete = {pack: end for pack, end in self._complete.items() if pack > self._horizon}
             self._seen = [pack for pack in self._seen if pack > self._horizon]
-        self._is_sent = False
+        self._sent = None
         self._kept = None
 
     def close(self) -> None:
         """Close the packs held open; may be called twice. A later poll opens them again."""
-        self._is_sent = False
+        self._sent = None
         for followed in self._followed.values():
             followed.close()
 
@@ -186,19 +193,24 @@ class Follower:
         self.close()
 
     def _send(self, scout: Scout) -> bool:
-        """Have the scout go on from what was returned so far; whether it can."""
-        if self._listed_at is None:
-            return False
-        scout.begin(self._listed_at)
+        """Have the scout look at the packs there are now, those it knows from where it is; whether it can."""
+        sent, self._sent = self._sent, None
         try:
+            self._look()
+            if sent is None or not sent <= self._followed.keys():
+                sent = set()
+                scout.begin(self._changed)
             for pack, followed in self._followed.items():
+                if pack in sent:
+                    continue
                 if followed.fd < 0 and not self._open(pack, followed):
                     return False
                 if not scout.add(followed.fd, max(followed.position, PAGE)):
                     return False
         except OSError:  # for poll() to tell
             return False
-        self._is_sent = True
+        scout.go_on(self._changed)
+        self._sent = set(self._followed)
         return True
 
     def _look(self) -> None:
@@ -209,6 +221,7 @@ class Follower:
             return
         if changed == self._listed_at:
             return
+        self._changed = changed
         # Packs appear in the order of their ids. A list made while nothing changed misses none up to its greatest.
         settled = time.time_ns() - changed >= _SETTLED_NANOSECONDS
         self._seen = list_packs(self._directory, self._horizon)
