@@ -89,6 +89,22 @@ def test_whatever_is_dropped_leaves_nothing(tmp_path: Path) -> None:
     assert read(tmp_path) == dict([plain_slice(99)])
 
 
+def test_one_that_is_over_takes_no_pieces_of_the_next(tmp_path: Path) -> None:
+    (one, first), (other, second) = plain_slice(1, rows=100), plain_slice(2, rows=100)
+    with opened_line(tmp_path) as plain:
+        plain.begin(one, cut(first, 3)[:1]).drop()
+        plain.until(lambda: is_idle(plain.line))
+        gone = plain.line._last
+        parts = cut(second, 3)
+        beginning = plain.begin(other, parts[:1])
+        assert not plain.line._native.more(gone, cut(first, 3)[1:2])
+        plain.line._native.drop(gone)
+        assert beginning.add(parts[1:2])
+        assert plain.line.offer(other, other, SENDER, parts, beginning)
+        assert plain.wait_for([other])[0].error is None
+    assert read(tmp_path) == {other: second}
+
+
 def test_another_size_than_the_header_tells_is_none(tmp_path: Path) -> None:
     uid, data = plain_slice(1, rows=100)
     with opened_line(tmp_path) as plain:

@@ -154,9 +154,9 @@ class NativeLine:
         self._begin.restype = _size
         self._begin.argtypes = (_pointer, _pointer, ctypes.c_uint64, _pointer, _pointer, _size, _text, _text)
         self._more = briefly.fastarchive_line_more
-        self._more.argtypes = (_pointer, _pointer, _pointer, _size, ctypes.c_int64)
+        self._more.argtypes = (_pointer, ctypes.c_uint64, _pointer, _pointer, _size, ctypes.c_int64)
         self._drop = briefly.fastarchive_line_drop
-        self._drop.argtypes = (_pointer,)
+        self._drop.restype, self._drop.argtypes = None, (_pointer, ctypes.c_uint64)
         self._give = waiting.fastarchive_line_give
         self._give.argtypes = (_pointer, ctypes.c_int, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
         self._deny = waiting.fastarchive_line_deny
@@ -207,15 +207,15 @@ class NativeLine:
         looker = self._rooms.addresses[0]
         return int(self._begin(self._address, looker, token, where, sizes, count, strings, lengths))
 
-    def more(self, pieces: Sequence[bytes], received: int = 0) -> bool:
-        """More pieces of that data set. received: when the last one had come, with that. False when it has not the size
-        it should have: it is dropped."""
+    def more(self, token: int, pieces: Sequence[bytes], received: int = 0) -> bool:
+        """More pieces of such a data set. received: when the last one had come, with that. False when it has not
+        the size it should have: it is dropped."""
         where, sizes, count = self._arranged(pieces)
-        return bool(self._more(self._address, where, sizes, count, received))
+        return bool(self._more(self._address, token, where, sizes, count, received))
 
-    def drop(self) -> None:
-        """Nothing more comes of that data set."""
-        self._drop(self._address)
+    def drop(self, token: int) -> None:
+        """Nothing more comes of such a data set."""
+        self._drop(self._address, token)
 
     def _arranged(self, pieces: Sequence[bytes]) -> tuple[Any, Any, int]:
         count = len(pieces)

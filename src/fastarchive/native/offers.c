@@ -98,15 +98,22 @@ EXPORT size_t fastarchive_line_begin(Line *line, Room *looker, uint64_t token, c
     return size;
 }
 
+/* The data set of this token, if it is the one that is arriving. With the lock. */
+static Job *ahead(const Line *line, uint64_t token)
+{
+    return line->ahead && line->ahead->token == token ? line->ahead : NULL;
+}
+
 /*
  * More pieces of it have come. The last ones come with the time, in nanoseconds, at which it was `received`; else that is 0. Returns 0
  * when this is not the size it should have, or there are too many: it is dropped.
  */
-EXPORT int fastarchive_line_more(Line *line, const uint8_t *const *pieces, const uint32_t *sizes, size_t count, int64_t received)
+EXPORT int fastarchive_line_more(Line *line, uint64_t token, const uint8_t *const *pieces, const uint32_t *sizes, size_t count,
+                                 int64_t received)
 {
     size_t come = sum(sizes, count);
     pthread_mutex_lock(&line->mutex);
-    Job *job = line->ahead;
+    Job *job = ahead(line, token);
     int good = job && !job->dropped && !job->ended && count <= MOST_PIECES - job->count && come <= job->size - job->come &&
                (!received || come == job->size - job->come);
     if (good) {
@@ -125,11 +132,12 @@ EXPORT int fastarchive_line_more(Line *line, const uint8_t *const *pieces, const
 }
 
 /* Nothing more comes of it. */
-EXPORT void fastarchive_line_drop(Line *line)
+EXPORT void fastarchive_line_drop(Line *line, uint64_t token)
 {
     pthread_mutex_lock(&line->mutex);
-    if (line->ahead && !line->ahead->ended)
-        line->ahead->dropped = 1;
+    Job *job = ahead(line, token);
+    if (job && !job->ended)
+        job->dropped = 1;
     rouse(line);
     unlock(line);
 }

@@ -88,7 +88,7 @@ class Beginning:
         if self._over:
             return False
         self._pieces += pieces  # which must stay from now on
-        good = self._native.more(pieces, received)
+        good = self._native.more(self.number, pieces, received)
         self._over = bool(received) or not good
         return good
 
@@ -96,7 +96,7 @@ class Beginning:
         """Nothing comes of it, unless its last piece has come."""
         if not self._over:
             self._over = True
-            self._native.drop()
+            self._native.drop(self.number)
 
 
 class _Pack(NamedTuple):
