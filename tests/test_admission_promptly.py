@@ -11,6 +11,7 @@ import pytest
 
 from fastarchive.admission import ConflictPolicies, Outcome, Policy, Receipt
 from fastarchive.archive import Archive
+from fastarchive.store import follow
 from fastarchive.store.encoding import EncodedRecord
 from fastarchive.store.intake import Intake, IntakeError
 from fastarchive.store.log import Log
@@ -18,6 +19,7 @@ from fastarchive.store.record import Location
 from fastarchive.store.writers import LogBroken
 from tests.conflicting import EXPLICIT, UID, named, records, store
 from tests.server.instances import small_instance, sop_instance_uid
+from tests.store.lines import needs_library
 
 
 @pytest.fixture
@@ -110,16 +112,29 @@ def test_an_index_that_another_thread_has_is_not_waited_for(archive: Archive) ->
     assert archive.submit(intake).result(30).outcome is Outcome.STORED
 
 
-def test_a_log_of_which_much_was_not_read_yet_is_left_to_a_thread(tmp_path: Path) -> None:
+def test_a_log_of_which_much_is_to_be_read_is_left_to_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "scout", lambda folder, noted: None)
     with (
         Archive.open(tmp_path, write_index=False) as one,
         Archive.open(tmp_path, write_index=False, recover_packs=False) as other,
     ):
-        for number in range(100):
-            promptly(one, small_instance(number))
-        assert store(one, small_instance(100)).outcome is Outcome.STORED
+        for number in range(101):
+            assert store(one, small_instance(number)).outcome is Outcome.STORED
         assert promptly(other, small_instance(101)) is None
         assert outcome(other, small_instance(7)) is Outcome.ALREADY_PRESENT  # a step further each time
+
+
+@needs_library
+def test_a_uid_that_nothing_of_the_log_is_of_needs_none_of_it_read(tmp_path: Path) -> None:
+    with (
+        Archive.open(tmp_path, write_index=False) as one,
+        Archive.open(tmp_path, write_index=False, recover_packs=False) as other,
+    ):
+        for number in range(101):
+            assert store(one, small_instance(number)).outcome is Outcome.STORED
+        assert outcome(other, small_instance(101)) is Outcome.STORED  # however new the pack is
+        assert promptly(other, small_instance(7)) is None  # of which there is much to be read
+        assert outcome(other, small_instance(7)) is Outcome.ALREADY_PRESENT
 
 
 def test_a_new_commit_of_the_index_is_left_to_a_thread(tmp_path: Path) -> None:
