@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from bench.peers.base import HOST, Peer, free_port, image_query, sop_instance_in
+from bench.peers.base import Peer, image_query, sop_instance_in
 from bench.peers.dcmtk import Dcmqrscp, StoreScp
 from bench.peers.elsewhere import Elsewhere
 from bench.peers.fastarchive import Fastarchive
 from bench.peers.orthanc import Orthanc, OrthancCompressed, OrthancUnsynced
+from bench.peers.ports import HOST, free_port
 from bench.peers.pynetdicom import PynetdicomQrScp, PynetdicomStoreScp
 
 __all__ = [

@@ -8,7 +8,6 @@ import abc
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,16 +19,8 @@ from typing import IO, ClassVar, Self
 
 from bench.encoding import element
 from bench.modality import Instance
+from bench.peers.ports import HOST, free_port
 from bench.requestor import STUDY_ROOT_FIND, VERIFICATION, Context, RequestError, Requestor
-
-HOST = "127.0.0.1"
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 class Peer(abc.ABC):

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from bench.peers.base import Peer, free_port
+from bench.peers.base import Peer
+from bench.peers.ports import free_port
 
 
 class Fastarchive(Peer):

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bench.peers.base import HOST, Peer, free_port
+from bench.peers.base import Peer
+from bench.peers.ports import HOST, free_port
 from bench.senders import tool
 
 

@@ -101,8 +101,8 @@ def test_a_real_process_that_fills_memory_is_seen() -> None:
         process.stdin.flush()
         process.stdout.readline()
         grown = watch.look().size - before
-        assert 64 * MB <= grown < 70 * MB
-        assert watch.peak == footprint((process.pid,)).size
+        assert 63 * MB < grown < 70 * MB  # of pages it shares with others, a part counts
+        assert abs(watch.peak - footprint((process.pid,)).size) < MB
         process.stdin.write(b"\n")
         process.stdin.flush()
     assert watch.look() == (0, 0)
