@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import errno
-import random
+import os
 import socket
-from itertools import chain
+from collections.abc import Iterator
 
 __all__ = ["HOST", "free_port"]
 
 HOST = "127.0.0.1"
 # Linux picks those from 32768 on for whoever asks for any, outgoing connections included: one of them might be gone
-# before the archive has it. Everybody begins somewhere else, for there may be several of us.
-_LOWEST, _HIGHEST = 20_000, 32_000
-_next = random.randrange(_LOWEST, _HIGHEST)
+# before the archive has it.
+_BLOCKS = range(20_000, 32_000, 100)
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on at this moment, and this process has not been given for long. Raises OSError
-    when there is none."""
-    global _next  # noqa: PLW0603 - so that no port is given twice
-    for port in chain(range(_next, _HIGHEST), range(_LOWEST, _next)):
+    """A TCP port that nobody listens on at this moment, and that was given to nobody before: not by this process, nor
+    by another one that runs. Raises OSError when there is none."""
+    for port in _ports:
         with socket.socket() as probe:
             try:
                 probe.bind((HOST, port))
@@ -28,6 +26,23 @@ def free_port() -> int:
                 if error.errno != errno.EADDRINUSE:
                     raise
                 continue
-        _next = port + 1
         return port
-    raise OSError(errno.EADDRINUSE, f"all ports from {_LOWEST} to {_HIGHEST} are in use")
+    raise OSError(errno.EADDRINUSE, f"all ports from {_BLOCKS.start} to {_BLOCKS.stop - 1} were given to somebody")
+
+
+def _claimed() -> Iterator[int]:
+    """Ports of blocks that no other process has, as long as this one runs."""
+    claims = []
+    for number in range(len(_BLOCKS)):
+        block = _BLOCKS[(os.getpid() + number) % len(_BLOCKS)]
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0fastarchive-bench-ports-{block}")  # a name without a file, gone with whoever has it
+        except OSError:
+            claim.close()
+            continue
+        claims.append(claim)
+        yield from range(block, block + _BLOCKS.step)
+
+
+_ports = _claimed()
