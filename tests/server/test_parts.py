@@ -14,9 +14,10 @@ from fastarchive import settings
 from fastarchive.server.backoff import HEALTHY_AFTER, LONGEST_DELAY, Backoff
 from fastarchive.server.child import Child, StartFailed
 from fastarchive.server.control import Orders
-from fastarchive.server.listeners import ListenError, listen, port_of
+from fastarchive.server.listeners import ListenError, listen, port_of, takers
 from fastarchive.server.notify import notify
 from fastarchive.server.run_directory import AlreadyRunning, RunDirectory
+from fastarchive.server.worker import makers
 
 
 def test_pauses_grow_and_stay_bounded() -> None:
@@ -118,11 +119,30 @@ def test_a_process_that_can_not_even_be_started_is_told(tmp_path: Path, monkeypa
 
 def test_orders_travel() -> None:
     orders = Orders(
-        name="worker-1", settings=settings.load({"workers": 2}, environ={}), dicom_descriptor=7, http_descriptor=8
+        name="worker-1",
+        settings=settings.load({"workers": 2}, environ={}),
+        dicom_descriptor=7,
+        http_descriptor=8,
+        shared_descriptor=9,
+        place=1,
+        passages=(10, 11),
+        inbox=12,
     )
     line = orders.encode()
     assert line.count(b"\n") == 1
     assert Orders.decode(line) == orders
+    assert sorted(orders.descriptors) == [7, 8, 9, 10, 11, 12]
+    assert Orders(name="indexer", settings=orders.settings).descriptors == []
+
+
+@pytest.mark.parametrize(("workers", "taking"), [(1, 0), (2, 1), (3, 1), (4, 2), (64, 32)])
+def test_half_of_the_workers_take_what_only_stores(workers: int, taking: int) -> None:
+    assert takers(workers) == taking
+    loaded = settings.load({"workers": workers}, environ={})
+    processors = len(os.sched_getaffinity(0))
+    made = [makers(loaded, place) for place in range(workers)]
+    assert sum(made[: taking or 1]) == max(processors // (taking or 1), 1) * (taking or 1)
+    assert set(made[taking or 1 :]) <= {1}
 
 
 def test_systemd_is_told_when_it_wants_to_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,9 @@ from fastarchive.dicom.uids import (
     STUDY_ROOT_GET,
     VERIFICATION,
 )
-from fastarchive.services.policy import acceptor_policy, is_storage
+from fastarchive.services.policy import acceptor_policy, is_storage, only_stores
+from fastarchive.upperlayer.pdu import AssociateRequest, ContextProposal
+from fastarchive.upperlayer.user_information import UserInformation
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
@@ -62,6 +64,30 @@ def test_unknown_and_private_classes_are_stored_if_the_setting_allows(sop_class:
     assert is_storage(sop_class, False) is False
     strict = acceptor_policy(accept_unknown_sop_classes=False)
     assert strict.transfer_syntaxes(sop_class) is None
+
+
+@pytest.mark.parametrize(
+    ("proposed", "does"),
+    [
+        ([CT], True),
+        ([VERIFICATION, CT, "1.3.12.2.1107.5.9.1"], True),
+        (sorted(STORAGE_SOP_CLASSES), True),
+        ([VERIFICATION], False),
+        ([], False),
+        ([CT, STUDY_ROOT_FIND], False),
+        ([CT, STUDY_ROOT_GET], False),  # takes the instances it asks for in the role of an SCP
+        ([CT, STORAGE_COMMITMENT_PUSH_MODEL], False),
+        ([STUDY_ROOT_FIND], False),
+    ],
+)
+def test_what_an_association_is_for_is_told_by_all_that_is_proposed(proposed: list[str], does: bool) -> None:
+    request = AssociateRequest(
+        called_ae="FASTARCHIVE",
+        calling_ae="ANY",
+        contexts=tuple(ContextProposal(2 * number + 1, uid, ()) for number, uid in enumerate(proposed)),
+        user_information=UserInformation(),
+    )
+    assert only_stores(request) is does
 
 
 def test_R11_a_requestor_may_be_scp_of_storage_classes_and_of_nothing_else() -> None:

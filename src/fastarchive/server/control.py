@@ -33,7 +33,8 @@ _READY = b"ready\n"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orders:
     """What a child is told at its start: its name, the settings, the descriptors of the listening sockets and of the
-    memory that the workers share, and its place there."""
+    memory that the workers share, its place there, and the passages to the workers that take associations that only
+    store: descriptors of where connections go in, and of where those for this one come out."""
 
     name: str
     settings: Settings
@@ -41,10 +42,20 @@ class Orders:
     http_descriptor: int = -1
     shared_descriptor: int = -1
     place: int = 0
+    passages: tuple[int, ...] = ()
+    inbox: int = -1
+
+    @property
+    def descriptors(self) -> list[int]:
+        """All of them, which the child has to be given."""
+        single = (self.dicom_descriptor, self.http_descriptor, self.shared_descriptor, self.inbox)
+        return [descriptor for descriptor in (*single, *self.passages) if descriptor >= 0]
 
     def encode(self) -> bytes:
         """One line of JSON."""
-        names = ("name", "dicom_descriptor", "http_descriptor", "shared_descriptor", "place")
+        names = (
+            "name", "dicom_descriptor", "http_descriptor", "shared_descriptor", "place", "passages", "inbox",
+        )  # fmt: skip
         plain = {name: getattr(self, name) for name in names}
         return json.dumps(plain | {"settings": settings.to_json(self.settings)}).encode() + b"\n"
 
@@ -52,7 +63,8 @@ class Orders:
     def decode(cls, line: bytes) -> Orders:
         """The orders of :meth:`encode`."""
         plain = json.loads(line)
-        return cls(**plain | {"settings": settings.from_json(plain["settings"])})
+        plain |= {"settings": settings.from_json(plain["settings"]), "passages": tuple(plain["passages"])}
+        return cls(**plain)
 
 
 class Control:

@@ -2,7 +2,8 @@
 
 Workers accept from one queue. Unlike SO_REUSEPORT, which deals connections out by a hash, a worker that is busy takes
 fewer, and a connection that waits in the queue while a worker dies is taken by another. How many each has stands in
-memory they share, so that one lets another with fewer go first.
+memory they share, so that one lets another with fewer go first. The first half of them take the associations that only
+store, those that others accepted included.
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ def port_of(listener: socket.socket) -> int:
     """The port a listening socket is bound to."""
     port: int = listener.getsockname()[1]
     return port
+
+
+def takers(workers: int) -> int:
+    """How many of the workers take the associations that only store: the first ones. None of one: it has no choice."""
+    return workers // 2
 
 
 def share_numbers(workers: int) -> int:

@@ -19,16 +19,19 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 
 import anyio
 
 from fastarchive import logs
 from fastarchive.server.child import Child, StartFailed
 from fastarchive.server.control import RECOVER, Orders
-from fastarchive.server.listeners import listen, port_of, share_numbers
+from fastarchive.server.listeners import listen, neighbours, port_of, share_numbers, takers
 from fastarchive.server.notify import notify
 from fastarchive.server.run_directory import RunDirectory
 from fastarchive.settings import Settings
+from fastarchive.upperlayer.gathering import passage
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +101,8 @@ class Supervisor:
         self._dicom = dicom
         self._http = http
         self._shared = shared
+        self._passages = [passage() for _ in range(takers(settings.workers))]
+        """They outlive the workers: what is handed over to one that ends is for the one that follows it."""
         # Before prometheus_client is imported, here or in a child: it looks at this once.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory.metrics.resolve())
         from fastarchive.metrics import Metrics
@@ -113,24 +118,25 @@ class Supervisor:
         ]
 
     def _child(self, role: str, name: str, environment: Mapping[str, str], place: int = 0) -> Child:
-        descriptors = (self._dicom.fileno(), self._http.fileno(), self._shared) if role == "worker" else ()
-        dicom, http, shared = descriptors or (-1, -1, -1)
+        orders = Orders(name=name, settings=self._settings, place=place)
+        if role == "worker":
+            orders = replace(
+                orders,
+                dicom_descriptor=self._dicom.fileno(),
+                http_descriptor=self._http.fileno(),
+                shared_descriptor=self._shared,
+                passages=tuple(into.fileno() for _, into in self._passages),
+                inbox=self._passages[place][0].fileno() if place < len(self._passages) else -1,
+            )
         return Child(
             role=role,
             module=f"fastarchive.server.{role}",
             after=self._indexer.ready if role == "worker" else None,
-            orders=Orders(
-                name=name,
-                settings=self._settings,
-                dicom_descriptor=dicom,
-                http_descriptor=http,
-                shared_descriptor=shared,
-                place=place,
-            ),
+            orders=orders,
             environment=environment,
-            descriptors=descriptors,
+            descriptors=orders.descriptors,
             changed=self._record,
-            ended=self._child_ended,
+            ended=partial(self._child_ended, place),
         )
 
     def _children(self) -> list[Child]:
@@ -212,10 +218,11 @@ class Supervisor:
             except OSError:
                 await anyio.sleep(TURN_AWAY_PAUSE)
 
-    def _child_ended(self, role: str, pid: int) -> None:
+    def _child_ended(self, place: int, role: str, pid: int) -> None:
         from fastarchive.metrics import forget_process
 
         forget_process(pid)
         self._metrics.process_restarts.labels(kind=role).inc()
         if role == "worker":
+            neighbours(self._shared, place).leave()  # until another one is at its place
             self._indexer.ask(RECOVER)

@@ -17,7 +17,7 @@ from fastarchive.archive import Archive
 from fastarchive.metrics import Metrics
 from fastarchive.server.control import Control, Orders
 from fastarchive.server.http import HttpServer
-from fastarchive.server.listeners import neighbours
+from fastarchive.server.listeners import neighbours, takers
 from fastarchive.server.memory import Trimmer, keep_large_blocks_apart
 from fastarchive.server.run_directory import RunDirectory
 from fastarchive.services.arrivals import Arrivals
@@ -25,11 +25,11 @@ from fastarchive.services.context import Limits as ServiceLimits
 from fastarchive.services.context import ServiceContext, open_context
 from fastarchive.services.dispatch import handle_association
 from fastarchive.services.observer import MetricsObserver
-from fastarchive.services.policy import acceptor_policy
+from fastarchive.services.policy import acceptor_policy, only_stores
 from fastarchive.services.prompt import PromptStores
 from fastarchive.settings import Settings
 from fastarchive.upkeep.policies import conflict_policies
-from fastarchive.upperlayer import Drain, Limits, Neighbours, Timeouts, serve
+from fastarchive.upperlayer import Drain, Gathering, Limits, Neighbours, Timeouts, serve
 from fastarchive.web.app import create_app
 from fastarchive.web.state import WebState
 
@@ -66,10 +66,19 @@ def share_of_memory(settings: Settings) -> int:
     return max(LEAST_MEMORY, settings.maximum_in_flight // settings.workers)
 
 
-def makers(settings: Settings) -> int:
-    """How many records one worker makes at a time: all of them together keep the CPUs busy, and no cache is shared by
-    more of them than need be."""
-    return max(1, len(os.sched_getaffinity(0)) // settings.workers)
+def makers(settings: Settings, place: int) -> int:
+    """How many records the worker at a place makes at a time: all that take what is stored keep the CPUs busy together,
+    and no cache is shared by more of them than need be."""
+    sharing = takers(settings.workers) or 1
+    return max(1, len(os.sched_getaffinity(0)) // sharing) if place < sharing else 1
+
+
+def gathering(orders: Orders, others: Neighbours) -> Gathering:
+    """Where the associations go that only store."""
+    passages = {place: socket.socket(fileno=descriptor) for place, descriptor in enumerate(orders.passages)}
+    inbox = socket.socket(fileno=orders.inbox) if orders.inbox >= 0 else None
+    most = orders.settings.maximum_associations
+    return Gathering(only_stores, others, passages=passages, inbox=inbox, most=most)
 
 
 def timeouts(settings: Settings) -> Timeouts:
@@ -82,11 +91,11 @@ def timeouts(settings: Settings) -> Timeouts:
     )
 
 
-async def serve_dicom(
-    listener: socket.socket, settings: Settings, context: ServiceContext, drain: Drain, others: Neighbours
-) -> None:
+async def serve_dicom(listener: socket.socket, orders: Orders, context: ServiceContext, drain: Drain) -> None:
     """Accept and serve associations until drained."""
-    stores = PromptStores(context, makers(settings))
+    settings = orders.settings
+    others = neighbours(orders.shared_descriptor, orders.place)
+    stores = PromptStores(context, makers(settings, orders.place))
     await serve(
         listener,
         policy=acceptor_policy(
@@ -103,6 +112,7 @@ async def serve_dicom(
         observer=MetricsObserver(context.metrics),
         drain=drain,
         neighbours=others,
+        gathering=gathering(orders, others),
     )
     stores.close()
 
@@ -166,7 +176,7 @@ async def work(control: Control, orders: Orders) -> None:
             gc.freeze()
             control.ready()
             logger.info("worker ready")
-            await serve_dicom(dicom, settings, context, drain, neighbours(orders.shared_descriptor, orders.place))
+            await serve_dicom(dicom, orders, context, drain)
             metrics.flush()
             await server.stop()
             group.cancel_scope.cancel()

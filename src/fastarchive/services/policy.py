@@ -16,8 +16,9 @@ from fastarchive.dicom.transfer_syntaxes import (
 from fastarchive.dicom.uids import STORAGE_SOP_CLASSES, VERIFICATION, is_valid_uid
 from fastarchive.query.options import answer_negotiation
 from fastarchive.upperlayer import AcceptorPolicy
+from fastarchive.upperlayer.pdu import AssociateRequest
 
-__all__ = ["acceptor_policy", "is_storage"]
+__all__ = ["acceptor_policy", "is_storage", "only_stores"]
 
 _DICOM_ROOT: Final = "1.2.840.10008."
 _STANDARD_STORAGE_ARCS: Final = ("1.2.840.10008.5.1.4.1.1.", "1.2.840.10008.5.1.4.34.", "1.2.840.10008.5.1.4.43.")
@@ -54,6 +55,12 @@ def is_storage(sop_class: str, accept_unknown: bool = True) -> bool:
     if sop_class.startswith(_DICOM_ROOT) and not sop_class.startswith(_STANDARD_STORAGE_ARCS):
         return False
     return is_valid_uid(sop_class)
+
+
+def only_stores(request: AssociateRequest) -> bool:
+    """Whether an association that is proposed like this is for instances to be stored, and for nothing else."""
+    proposed = {context.abstract_syntax for context in request.contexts} - {VERIFICATION}
+    return bool(proposed) and all(map(is_storage, proposed))
 
 
 def acceptor_policy(

@@ -25,6 +25,7 @@ from fastarchive.upperlayer.errors import (
     ProtocolError,
     RemoteProtocolError,
 )
+from fastarchive.upperlayer.gathering import Gathering
 from fastarchive.upperlayer.messages import Message
 from fastarchive.upperlayer.negotiation import AcceptorPolicy, PresentationContext, ProposedContext
 from fastarchive.upperlayer.neighbours import Neighbours
@@ -46,6 +47,7 @@ __all__ = [
     "CommandField",
     "DataSetTooLarge",
     "Drain",
+    "Gathering",
     "Limits",
     "LocalProtocolError",
     "Message",

@@ -6,8 +6,9 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
@@ -16,6 +17,7 @@ from fastarchive.logs import described
 from fastarchive.upperlayer.association import Association
 from fastarchive.upperlayer.connection import Connection, read_buffer
 from fastarchive.upperlayer.errors import AssociationError
+from fastarchive.upperlayer.gathering import Gathering
 from fastarchive.upperlayer.machine import Machine
 from fastarchive.upperlayer.messages import Crowd
 from fastarchive.upperlayer.negotiation import LOCAL_LIMIT_EXCEEDED, REJECTIONS, AcceptorPolicy, Agreement, negotiate
@@ -26,6 +28,7 @@ from fastarchive.upperlayer.pdu import AssociateReject, AssociateRequest
 logger = logging.getLogger(__name__)
 
 Handler = Callable[[Association], Awaitable[None]]
+_Take = Callable[[Connection, socket.socket, tuple[str, int]], Coroutine[Any, Any, None]]
 
 _SPARE_CONNECTIONS = 64
 """Connections beyond the maximum of associations: being rejected, closing, or silent until ARTIM. More have to wait."""
@@ -71,6 +74,7 @@ async def serve(
     observer: Observer | None = None,
     drain: Drain | None = None,
     neighbours: Neighbours | None = None,
+    gathering: Gathering | None = None,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept associations on a bound, listening TCP socket until drained or cancelled.
@@ -80,7 +84,7 @@ async def serve(
     earlier the association is aborted. Its exceptions abort the association and are logged without their text, which
     might show data of patients; AssociationError from it is a matter of course and not logged. More than
     `maximum_associations` at once are rejected as temporary (2/3/2). `neighbours`: the processes it is shared with, for
-    an even spread.
+    an even spread. `gathering`: which of them some associations are for.
     """
     acceptor = _Acceptor(
         listener=listener,
@@ -91,15 +95,20 @@ async def serve(
         limits=limits or Limits(),
         observer=observer or Observer(),
         neighbours=neighbours or Neighbours.alone(),
+        gathering=gathering,
     )
     drain = drain or Drain()
     async with anyio.create_task_group() as connections:
         async with anyio.create_task_group() as accepting:
             accepting.start_soon(acceptor.accept, connections)
+            if gathering is not None and gathering.inbox is not None:
+                accepting.start_soon(acceptor.take_over, gathering, connections)
             task_status.started()
             await drain.wait()
             accepting.cancel_scope.cancel()
         acceptor.neighbours.leave()
+        if gathering is not None:
+            gathering.close()
         acceptor.end_when_quiet(drain.quiet)
         with anyio.move_on_after(drain.grace):
             await acceptor.wait_until_empty()
@@ -118,8 +127,10 @@ class _Acceptor:
         limits: Limits,
         observer: Observer,
         neighbours: Neighbours,
+        gathering: Gathering | None,
     ) -> None:
         self.neighbours = neighbours
+        self._gathering = gathering if gathering is not None and gathering.hands_over else None
         self._listener = listener
         self._policy = policy
         self._handler = handler
@@ -136,9 +147,10 @@ class _Acceptor:
         listener.setblocking(False)
 
     async def accept(self, connections: TaskGroup) -> None:
+        """Take connections off the listening socket, for this process or another."""
+        take = self._run if self._gathering is None else self._hand_over_or_run
         while True:
-            while len(self._connections) >= self._maximum_associations + _SPARE_CONNECTIONS:
-                await self._changed.wait()
+            await self._wait_for_room()
             await anyio.wait_readable(self._listener)
             if self.neighbours.one_has_fewer:
                 await anyio.sleep(_COURTESY)
@@ -154,14 +166,34 @@ class _Acceptor:
                 logger.error("cannot accept connections: %s", error.strerror)
                 await anyio.sleep(0.1)
                 continue
+            self._begin(sock, address, take, connections)
+
+    async def take_over(self, gathering: Gathering, connections: TaskGroup) -> None:
+        """Take connections that other processes hand over."""
+        while True:
+            await self._wait_for_room()
+            sock = await gathering.next()
             try:
-                connection = self._connection(sock, (str(address[0]), int(address[1])))
-            except BaseException:
+                address = sock.getpeername()
+            except OSError:  # it is gone
                 sock.close()
-                raise
-            self._connections.add(connection)
-            self.neighbours.note(len(self._connections))
-            connections.start_soon(self._run, connection, sock, (str(address[0]), int(address[1])))
+                continue
+            self._begin(sock, address, self._run, connections)
+
+    async def _wait_for_room(self) -> None:
+        while len(self._connections) >= self._maximum_associations + _SPARE_CONNECTIONS:
+            await self._changed.wait()
+
+    def _begin(self, sock: socket.socket, address: Sequence[Any], take: _Take, connections: TaskGroup) -> None:
+        peer = (str(address[0]), int(address[1]))
+        try:
+            connection = self._connection(sock, peer)
+        except BaseException:
+            sock.close()
+            raise
+        self._connections.add(connection)
+        self.neighbours.note(len(self._connections))
+        connections.start_soon(take, connection, sock, peer)
 
     def end_when_quiet(self, seconds: float) -> None:
         for connection in self._connections:
@@ -207,6 +239,20 @@ class _Acceptor:
             crowd=self._crowd,
         )
 
+    async def _hand_over_or_run(self, connection: Connection, sock: socket.socket, peer: tuple[str, int]) -> None:
+        """A connection that may be for another process."""
+        assert self._gathering is not None
+        try:
+            is_elsewhere = await self._gathering.hand_over(sock)
+        except BaseException:
+            sock.close()
+            self._leave(connection)
+            raise
+        if is_elsewhere:
+            self._leave(connection)
+        else:
+            await self._run(connection, sock, peer)
+
     async def _run(self, connection: Connection, sock: socket.socket, peer: tuple[str, int]) -> None:
         """A connection from accept to close, whatever happens."""
         self._observer.connected()
@@ -227,16 +273,19 @@ class _Acceptor:
 
     def _forget(self, connection: Connection, peer: tuple[str, int]) -> None:
         agreed = connection.agreement
-        self._connections.discard(connection)
-        self.neighbours.note(len(self._connections))
         self._associations -= agreed is not None
-        self._changed.set()
-        self._changed = anyio.Event()
+        self._leave(connection)
         title = agreed.request.calling_ae if agreed is not None else ""
         self._observer.closed(title, connection.outcome, connection.received, connection.out.sent)
         if agreed is None and connection.rejection is None and connection.received:
             reason = connection.inbox.error or connection.outcome
             logger.warning("no association with %s: %s", peer[0], reason)
+
+    def _leave(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self.neighbours.note(len(self._connections))
+        self._changed.set()
+        self._changed = anyio.Event()
 
     async def _handle(self, association: Association) -> None:
         self._observer.accepted(association.calling_ae)

@@ -42,6 +42,10 @@ class Neighbours:
         self._left = True
         self._numbers[self._own] = _AWAY
 
+    def number_of(self, place: int) -> int:
+        """The connections of one of the processes; more than any could have if it takes none."""
+        return self._numbers[place]
+
     @property
     def one_has_fewer(self) -> bool:
         """Whether another process should rather take the next connection."""
