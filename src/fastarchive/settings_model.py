@@ -70,7 +70,8 @@ class Settings(BaseModel):
         default=8080,
     )
     workers: int = _field(
-        "Worker processes, each with an event loop and threads of its own; supervisor and index writer are two more.",
+        "Worker processes, each with an event loop and threads of its own; supervisor and index writer are two more. "
+        "Half of them take the associations that only store.",
         "1 to 64",
         default_factory=_default_workers,
         ge=1,
