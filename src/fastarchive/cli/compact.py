@@ -11,6 +11,7 @@ import typer
 
 from fastarchive.cli.output import FAILED, fail, load_settings, print_json, print_table
 from fastarchive.cli.progress import Bar
+from fastarchive.signals import set_on
 
 if TYPE_CHECKING:
     from fastarchive.upkeep.compaction import CompactionReport
@@ -65,7 +66,7 @@ def compact(
     allowed = float(settings.compact_rate) if running else None
     stop = threading.Event()
     report = None
-    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    before = set_on(signal.SIGINT, stop)
     try:
         with Archive.open(settings.data, read_only=dry_run, mirror=settings.mirror) as archive, Bar("copying") as bar:
             compaction = Compaction(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastarchive.cli.output import FAILED, console, fail, load_settings, print_json, print_table
+from fastarchive.signals import set_on
 
 if TYPE_CHECKING:
     from fastarchive.store.scrub import ScrubReport
@@ -66,7 +67,7 @@ def verify(
         stop=stop,
         progress=advance,
     )
-    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    before = set_on(signal.SIGINT, stop)
     try:
         with bar:
             total(scrub.size())

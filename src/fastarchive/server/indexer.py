@@ -18,6 +18,7 @@ from fastarchive.server.priority import Deference
 from fastarchive.server.recovery import keep_mirror, recover_in_background, recover_packs
 from fastarchive.server.retaining import keep_retained
 from fastarchive.server.scrubbing import keep_verified
+from fastarchive.signals import set_on
 
 logger = logging.getLogger("fastarchive.server.indexer")
 
@@ -46,7 +47,7 @@ def open_writer(data: Path, mirror: Path | None, stop: threading.Event, control:
 def main() -> int:
     """Run the index writer; 0 when everything durable was committed at the end."""
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    set_on(signal.SIGTERM, stop)
     control, orders = Control.join("indexer")
     data, mirror = orders.settings.data, orders.settings.mirror
     recover_packs(data, mirror)
