@@ -7,6 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
+from bench.pages import warn
 from bench.senders import MissingTool
 
 GROUPS = {
@@ -39,6 +40,9 @@ GROUPS = {
 """What there is, in the order in which it is told."""
 
 SCENARIOS = {name: summary for group in GROUPS.values() for name, summary in group.items()}
+
+_MEASURED = SCENARIOS.keys() - {"generate", "pacs"}
+"""Those that measure a server on this machine, or may."""
 
 _EXAMPLES = """\
 examples:
@@ -92,6 +96,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser().print_help()
         return 2
     options = parser(arguments[0]).parse_args(arguments)
+    if arguments[0] in _MEASURED:
+        warn()
     try:
         code: int = options.run(options)
     except (MissingTool, RuntimeError) as error:

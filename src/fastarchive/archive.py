@@ -48,7 +48,7 @@ from fastarchive.store.blobs import Blobs, DamagedInstance, Reader
 from fastarchive.store.compacted import read_compacted
 from fastarchive.store.damage import DamageList
 from fastarchive.store.intake import HEADER_LIMIT, SPILL, Intake
-from fastarchive.store.line import Line, open_line
+from fastarchive.store.line import open_line
 from fastarchive.store.log import SEAL_SIZE, Log
 from fastarchive.store.mirror import MirrorWait
 from fastarchive.store.pack import list_packs, used_bytes
@@ -87,7 +87,6 @@ class Archive:
         self._mirror = mirror
         self._own = own or OwnPacks()
         self._plain: PlainInstances | None = None
-        self._line: Line | None = None
         self._spool = directory / "spool"
         self.index = index
         self.damage = DamageList(directory)
@@ -237,7 +236,6 @@ class Archive:
             )
             if line is not None:
                 self._plain = PlainInstances(self._admission, line)
-                self._line = line
                 self._resources.callback(self._plain.close)
         return self._plain
 
@@ -395,7 +393,7 @@ class Archive:
     def log_status(self) -> LogStatus:
         """What the log of this process has done, and what it is waiting for. Raises ReadOnlyArchive."""
         status = self._writable().status()
-        return status if self._line is None else status.and_of(self._line.status())
+        return status if self._plain is None else status.and_of(self._plain.status())
 
     def status(self) -> dict[str, Any]:
         """Counts and sizes for people and scripts: entities by level, packs and their bytes, index tail, disk."""

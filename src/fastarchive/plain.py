@@ -14,6 +14,7 @@ from typing import Any
 from fastarchive.admission import Admission
 from fastarchive.native.line import MOST
 from fastarchive.store.line import Beginning, Line, Sender, Stored
+from fastarchive.store.writers import LogStatus
 
 __all__ = ["MOST", "Beginning", "PlainInstances", "Sender", "Stored"]
 
@@ -29,6 +30,10 @@ class PlainInstances:
     def bell(self) -> int:
         """A file descriptor that can be read when :meth:`landed` is to be called."""
         return self._line.bell
+
+    def status(self) -> LogStatus:
+        """Counters of what it wrote since it was opened."""
+        return self._line.status()
 
     @property
     def stalled(self) -> float:

@@ -86,7 +86,9 @@ def no_other_way(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def on(loopback: Loopback, disk: Disk) -> None:
     """From now on everything is written to `disk`."""
-    log, line = loopback.archive._log, loopback.archive._line
+    plain = loopback.archive.plain_instances(1)
+    assert plain is not None
+    log, line = loopback.archive._log, plain._line
     assert log is not None
     log._disk = disk
     if line is not None:
