@@ -258,6 +258,39 @@ def test_what_is_skipped_is_not_returned(tmp_path: Path) -> None:
         assert dict(follower.positions) == dict(fresh.positions) == dict(positions)
 
 
+@pytest.mark.parametrize("variant", libraries())
+def test_packs_that_are_over_are_let_go_of_though_one_below_them_is_not(
+    variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that seldom stores may keep its pack for days; the others fill thousands meanwhile."""
+    monkeypatch.setattr("fastarchive.store.follow.scout", partial(Scout, libraries()[variant]))
+    with (
+        Log(tmp_path) as seldom,
+        Follower(tmp_path) as ahead,
+        Follower(tmp_path, noted=KEY_OBJECT_SELECTION) as follower,
+    ):
+        seldom.append(encoded(1)).result(10)
+        for number in range(100, 180):
+            with Log(tmp_path) as log:
+                log.append(encoded(number)).result(10)
+                assert follower.lacks("9.9")
+            assert ahead.poll(10)
+            follower.skip(ahead.positions)
+            assert follower.lacks("9.9")
+            assert follower.unread() == 0
+            assert sum(followed.fd >= 0 for followed in follower._followed.values()) == 1
+        assert not ahead.positions.horizon
+        assert dict(follower.positions) == dict(ahead.positions)
+        seldom.append(encoded(2)).result(10)
+        assert not follower.lacks("1.2.3.2")
+        assert [record.sop_instance for _, record in follower.poll(10)] == ["1.2.3.2"]
+        seldom.close()
+        deadline = time.monotonic() + 10
+        while follower.poll(10) or (not follower.positions.horizon and time.monotonic() < deadline):
+            time.sleep(0.005)
+        assert follower.positions.horizon == list_packs(tmp_path)[-1]
+
+
 def _append(directory: Path, first: int) -> None:
     with Log(directory, seal_size=60_000) as log:
         for start in range(first, first + 1000, 20):

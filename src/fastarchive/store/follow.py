@@ -200,15 +200,23 @@ class Follower:
             if sent is None or not sent <= self._followed.keys():
                 sent = set()
                 scout.begin(self._changed)
-            for pack, followed in self._followed.items():
+            over = False
+            for pack, followed in list(self._followed.items()):
                 if pack in sent:
                     continue
                 if followed.fd < 0 and not self._open(pack, followed):
                     return False
-                if not scout.add(followed.fd, max(followed.position, PAGE)):
+                position = max(followed.position, PAGE)
+                state = read_state(followed.fd)
+                if state.seal is not None and position >= state.end:
+                    self._end(pack, followed, position)
+                    over = True
+                elif not scout.add(followed.fd, position):
                     return False
         except OSError:  # for poll() to tell
             return False
+        if over:
+            self._raise_horizon()
         scout.go_on(self._changed)
         self._sent = set(self._followed)
         return True
@@ -268,10 +276,15 @@ class Follower:
             self._kept = None
         if state.seal is None or position < end:
             return False
+        self._end(pack, followed, position)
+        return True
+
+    def _end(self, pack: int, followed: _Followed, position: int) -> None:
+        """A pack is read to its sealed end: it isn't held open until those below it are, which may take for ever."""
         followed.close()
         del self._followed[pack]
         self._complete[pack] = position
-        return True
+        self._kept = None
 
     def _take(
         self, pack: int, own: OwnPack, followed: _Followed, limit: int, found: list[tuple[Location, Record]]
