@@ -7,7 +7,8 @@ import importlib
 import sys
 from pathlib import Path
 
-from bench.pages import warn
+from bench.pages import costs, remark
+from bench.report import progress
 from bench.senders import MissingTool
 
 GROUPS = {
@@ -96,13 +97,14 @@ def main(arguments: list[str] | None = None) -> int:
         parser().print_help()
         return 2
     options = parser(arguments[0]).parse_args(arguments)
-    if arguments[0] in _MEASURED:
-        warn()
+    found = costs() if arguments[0] in _MEASURED else []
     try:
         code: int = options.run(options)
     except (MissingTool, RuntimeError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
+    if text := remark(found):
+        progress(f"bench: {text}")
     return code
 
 

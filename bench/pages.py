@@ -11,7 +11,7 @@ import mmap
 import time
 from collections.abc import Sequence
 
-from bench.report import figure, progress
+from bench.report import figure
 
 _SIZE = 256 * 2**20
 """Bytes that are looked at. What was free last is given first, and may still be there."""
@@ -56,9 +56,3 @@ def remark(found: Sequence[float]) -> str:
         f"it out when it is touched: every megabyte written to a file may cost an archive {figure(mean * 256e3)} ms "
         "more, and runs differ by whether it does"
     )
-
-
-def warn() -> None:
-    """Tell whoever waits, if there is something to tell."""
-    if text := remark(costs()):
-        progress(f"bench: {text}")
