@@ -43,7 +43,7 @@ GROUPS = {
 SCENARIOS = {name: summary for group in GROUPS.values() for name, summary in group.items()}
 
 _MEASURED = SCENARIOS.keys() - {"generate", "pacs"}
-"""Those that measure a server on this machine, or may."""
+"""Those whose figures depend on this machine's memory; `pacs` is for servers elsewhere."""
 
 _EXAMPLES = """\
 examples:

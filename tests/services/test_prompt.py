@@ -91,9 +91,8 @@ def on(loopback: Loopback, disk: Disk) -> None:
     log, line = loopback.archive._log, plain._line
     assert log is not None
     log._disk = disk
-    if line is not None:
-        assert isinstance(line._disk, Switched)
-        line._disk.to = disk
+    assert isinstance(line._disk, Switched)
+    line._disk.to = disk
 
 
 def conversation(loopback: Loopback, talk: Callable[[Association], Awaitable[None]]) -> None:

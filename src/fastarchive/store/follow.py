@@ -16,6 +16,7 @@ from fastarchive.store.pack import (
     PACKS,
     PAGE,
     PackError,
+    State,
     decode_identity,
     find_record,
     list_packs,
@@ -133,8 +134,6 @@ class Follower:
             # Compacted away since the look: what was alive in it is in a pack that appeared before it went.
             self._listed_at = None
             self._look()
-        if found or finished:
-            self._kept = None
         if finished:
             self._raise_horizon()
         return found
@@ -200,23 +199,18 @@ class Follower:
             if sent is None or not sent <= self._followed.keys():
                 sent = set()
                 scout.begin(self._changed)
-            over = False
             for pack, followed in list(self._followed.items()):
                 if pack in sent:
                     continue
                 if followed.fd < 0 and not self._open(pack, followed):
                     return False
                 position = max(followed.position, PAGE)
-                state = read_state(followed.fd)
-                if state.seal is not None and position >= state.end:
-                    self._end(pack, followed, position)
-                    over = True
+                if self._end_if_over(pack, followed, position, read_state(followed.fd)):
+                    self._raise_horizon()
                 elif not scout.add(followed.fd, position):
                     return False
         except OSError:  # for poll() to tell
             return False
-        if over:
-            self._raise_horizon()
         scout.go_on(self._changed)
         self._sent = set(self._followed)
         return True
@@ -274,17 +268,17 @@ class Follower:
         if position != followed.position:
             followed.position = position
             self._kept = None
-        if state.seal is None or position < end:
-            return False
-        self._end(pack, followed, position)
-        return True
+        return self._end_if_over(pack, followed, position, state)
 
-    def _end(self, pack: int, followed: _Followed, position: int) -> None:
-        """A pack is read to its sealed end: it isn't held open until those below it are, which may take for ever."""
+    def _end_if_over(self, pack: int, followed: _Followed, position: int, state: State) -> bool:
+        """Let go of a pack read to its sealed end, though those below it may stay open for ever; whether it is."""
+        if state.seal is None or position < state.end:
+            return False
         followed.close()
         del self._followed[pack]
         self._complete[pack] = position
         self._kept = None
+        return True
 
     def _take(
         self, pack: int, own: OwnPack, followed: _Followed, limit: int, found: list[tuple[Location, Record]]
