@@ -246,3 +246,9 @@ def test_a_machine_without_compiler_is_told_so(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(BuildError, match="no C compiler"):
         build()
+
+
+def test_a_compiler_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(BuildError, match="no-such-compiler can't be run: No such file"):
+        build()

@@ -69,7 +69,10 @@ def build(folder: Path | None = None) -> list[Path]:
         target = folder / file_name(name)
         partial = target.with_suffix(f".{os.getpid()}")
         command = [compiler, *FLAGS, *flags, "-o", str(partial), *(str(folder / source) for source in SOURCES)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError as error:  # CC names one that isn't there
+            raise BuildError(f"{compiler} can't be run: {error.strerror}") from error
         if done.returncode:
             partial.unlink(missing_ok=True)
             if name == "baseline":
